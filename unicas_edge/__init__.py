@@ -1,0 +1,1 @@
+"""unicas-edge: screens cervical cytology slides on the computer beside the scanner."""

@@ -1,0 +1,80 @@
+"""Every exception this package raises on purpose, in one tree.
+
+::
+
+    UnicasError                 anything below; catch this one to go on with the next slide
+    ├── SlideError              a slide file (names the path)
+    │   ├── UnsupportedSlideError   no installed reader understands the file
+    │   ├── SpacingError            the slide does not say how many micrometres a pixel is
+    │   └── TileError               one tile cannot be read (carries its level-0 x, y)
+    ├── BundleError             a model bundle: schema, missing file, wrong hash
+    ├── EngineError             the encoder: not installed, does not load, returns nonsense
+    ├── AggregatorError         aggregator weights, configuration or tokens
+    ├── SessionError            tiles pushed in a way the session cannot honour
+    └── OutputError             the output folder: unwritable, full, result already there
+
+A message names the file, the cause, and what to do next.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UnicasError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SlideError(UnicasError):
+    """A slide cannot be used; the message begins with its path."""
+
+    def __init__(self, path: str | Path, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = Path(path)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.cause)
+
+
+class UnsupportedSlideError(SlideError):
+    """No installed reader understands the file; the message says which extra might."""
+
+
+class SpacingError(SlideError):
+    """The slide carries no usable micrometres per pixel; the message names ``--mpp``."""
+
+
+class TileError(SlideError):
+    """One tile cannot be read; `x`, `y` are the level-0 pixels of its top left corner."""
+
+    def __init__(self, path: str | Path, x: int, y: int, cause: str) -> None:
+        super().__init__(path, cause)
+        self.x = x
+        self.y = y
+
+    def __str__(self) -> str:
+        return f"{self.path}: tile at ({self.x}, {self.y}): {self.cause}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.x, self.y, self.cause)
+
+
+class BundleError(UnicasError):
+    """A model bundle is not what its manifest says."""
+
+
+class EngineError(UnicasError):
+    """An encoder engine is not installed, does not load, or returned unusable tokens."""
+
+
+class AggregatorError(UnicasError):
+    """Aggregator weights, configuration or tokens do not fit together."""
+
+
+class SessionError(UnicasError):
+    """Tiles were pushed in a way the session cannot honour."""
+
+
+class OutputError(UnicasError):
+    """The output folder cannot take the result."""

@@ -1,0 +1,176 @@
+"""What screening one slide says: the model behind ``result.json`` and its JSON schema."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+UNTRAINED = "untrained weights: probabilities mean nothing"
+NOTICE = "research use only; not a medical device"
+
+Decision = Literal["positive", "negative", "unsatisfactory"]
+
+
+class Model(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+
+class SlideInfo(Model):
+    """Which pixels were screened. Sizes in level-0 pixels; `sha256` of the file, if it is one."""
+
+    path: str
+    name: str
+    reader: str
+    width: int
+    height: int
+    um_px: float
+    um_px_source: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+
+
+class BundleInfo(Model):
+    """Which model answered: the SHA-256 of every file it consists of."""
+
+    name: str
+    version: str
+    trained: bool
+    files: dict[str, str]
+
+
+class Preprocessing(Model):
+    """How pixels became model input; `colour_matrix` is 3 x 4, RGB out of (RGB, 1), in grey levels."""
+
+    tile_px: int
+    crop_px: int
+    um_px: float
+    downsample: float
+    colour_mode: str
+    colour_matrix: list[list[float]]
+    mean: list[float]
+    std: list[float]
+
+
+class Engine(Model):
+    """What ran the encoder and the kernels."""
+
+    name: str
+    version: str
+    precision: str
+    device: str
+    threads: int
+    batch_size: int
+    normalise_variant: str
+
+
+class Failure(Model):
+    """A tile that could not be read: its level-0 place and the cause."""
+
+    x: int
+    y: int
+    cause: str
+
+
+class Coverage(Model):
+    """What became of the planned tiles; planned = encoded + background + sparse + failed.
+
+    `coverage` is the share of planned tiles that were read (or known to be empty).
+    """
+
+    grid_tiles: int
+    planned: int
+    read: int
+    encoded: int
+    background: int
+    sparse: int
+    failed: int
+    coverage: float
+    failures: list[Failure]
+
+
+class Adequacy(Model):
+    """Whether enough was seen to say anything, and if not, why."""
+
+    satisfactory: bool
+    reasons: list[str]
+    cellular_tiles: int
+    in_focus_tiles: int
+
+
+class TopTile(Model):
+    """A tile that carried the decision; level-0 frame, `attention` is its share of the mass."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    attention: float
+
+
+class TaskResult(Model):
+    """One diagnosis. `probability` is None where no tile could be encoded."""
+
+    name: str
+    probability: float | None
+    threshold: float
+    decision: Decision
+    logits: list[float] | None
+    top_tiles: list[TopTile]
+
+
+class Detection(Model):
+    """An abnormal cell, in level-0 pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    label: str
+    score: float
+
+
+class SlideResult(Model):
+    """The result of one slide.
+
+    `features` float32 [N, D] are the CLS tokens in canonical order; `tiles` has a row for every tile
+    that was looked at, with columns as in `TILE_COLUMNS` plus one attention column a task
+    (``prob_<task>``). Both stay out of the JSON; they are None on a result loaded from disk.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    schema_version: int = SCHEMA_VERSION
+    unicas_edge_version: str
+    created: str
+    slide: SlideInfo
+    bundle: BundleInfo
+    preprocessing: Preprocessing
+    engine: Engine
+    determinism: str
+    settings: dict[str, Any]
+    coverage: Coverage
+    adequacy: Adequacy
+    tasks: list[TaskResult]
+    detections: list[Detection]
+    timings_seconds: dict[str, float]
+    warnings: list[str]
+    notices: list[str]
+    features: NDArray[np.float32] | None = Field(default=None, exclude=True, repr=False)
+    tiles: NDArray[np.void] | None = Field(default=None, exclude=True, repr=False)
+
+
+#: numpy structured dtype of `SlideResult.tiles`, before the attention columns; level-0 frame.
+#: status: encoded | background | sparse | failed | unranked (looked at, not among the best).
+#: focus: Laplacian variance of the green plane; cellular: share of pixels darker than background.
+#: rank: place in canonical order (-1: not planned); token: row in `features` (-1: none).
+TILE_COLUMNS: list[tuple[str, str]] = [
+    ("minx", "i8"), ("miny", "i8"), ("width", "i8"), ("height", "i8"),
+    ("field", "i8"), ("rank", "i8"), ("token", "i8"), ("score", "f8"), ("status", "U10"),
+    ("cellular", "f4"), ("focus", "f4"), ("in_focus", "?"),
+]  # fmt: skip

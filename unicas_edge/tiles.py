@@ -1,0 +1,120 @@
+"""Stage 2: where the tiles lie, and in which order they matter.
+
+A slide is covered by a grid of tiles at the bundle's um/px; `field` x `field` tiles make a field
+(1024 pixels for 256-pixel tiles), the unit the published pipeline ranks by compressed bytes. The
+canonical order of tiles, which is also the order of tokens on the aggregator's grid, is: fields by
+falling score (ties: row-major), then row-major inside a field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge.errors import SessionError
+
+#: (row, col) of a tile on the grid
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tile grid of one slide; lengths in level-0 pixels unless named otherwise.
+
+    `downsample` is level-0 pixels per tile pixel, `tile` and `crop` are tile pixels (the encoder
+    sees the central `crop`), `field` is tiles per field side.
+    """
+
+    width: int
+    height: int
+    downsample: float
+    tile: int = 256
+    crop: int = 224
+    field: int = 4
+
+    @property
+    def step(self) -> float:
+        """Level-0 pixels from one tile to the next."""
+        return self.tile * self.downsample
+
+    @property
+    def cols(self) -> int:
+        """Tiles in a row; the last may reach past the slide and is padded with white."""
+        return max(1, math.ceil(self.width / self.step - 1e-9))
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return max(1, math.ceil(self.height / self.step - 1e-9))
+
+    def origin(self, cell: Cell) -> tuple[int, int]:
+        """Return the level-0 (x, y) of a tile's top left corner."""
+        return round(cell[1] * self.step), round(cell[0] * self.step)
+
+    def cell_at(self, x: int, y: int) -> Cell:
+        """Return the (row, col) of the tile at level-0 (x, y); `SessionError` off the grid."""
+        cell = round(y / self.step), round(x / self.step)
+        inside = 0 <= cell[0] < self.rows and 0 <= cell[1] < self.cols
+        if not inside or self.origin(cell) != (x, y):
+            raise SessionError(
+                f"no tile begins at level-0 ({x}, {y}): tiles lie every {self.step:g} pixels from "
+                f"(0, 0), {self.cols} x {self.rows} of them"
+            )
+        return cell
+
+    def field_of(self, cell: Cell) -> int:
+        """Return the row-major number of the field a tile belongs to."""
+        return (cell[0] // self.field) * self.field_cols + cell[1] // self.field
+
+    @property
+    def field_cols(self) -> int:
+        """Fields in a row."""
+        return -(-self.cols // self.field)
+
+    @property
+    def field_rows(self) -> int:
+        """Rows of fields."""
+        return -(-self.rows // self.field)
+
+    def field_cells(self, number: int) -> Iterator[Cell]:
+        """Yield the tiles of a field, row-major; fields at the edges have fewer."""
+        top, left = (self.field * k for k in divmod(number, self.field_cols))
+        for row in range(top, min(top + self.field, self.rows)):
+            for col in range(left, min(left + self.field, self.cols)):
+                yield row, col
+
+
+def field_scores(grid: Grid, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the score of every field, float64 [field_rows * field_cols]: the sum of its tiles'.
+
+    Added tile by tile in row-major order, so that a session that sees the tiles one at a time
+    arrives at the same bits.
+    """
+    total = np.zeros((grid.field_rows, grid.field_cols))
+    for row in range(grid.field):
+        for col in range(grid.field):
+            part = scores[row :: grid.field, col :: grid.field]
+            total[: part.shape[0], : part.shape[1]] += part
+    return total.ravel()
+
+
+def rank_fields(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return field numbers by falling score, lowest number first among equals, int64 [fields]."""
+    return np.argsort(-scores, kind="stable").astype(np.int64)
+
+
+def plan(grid: Grid, scores: NDArray[np.float64], max_tiles: int | None) -> list[Cell]:
+    """Return the first `max_tiles` (None: all) tiles in canonical order.
+
+    `scores` is float64 [rows, cols], one content score a tile (compressed bytes, or `luma_score`).
+    """
+    cells: list[Cell] = []
+    for number in rank_fields(field_scores(grid, scores)):
+        if max_tiles is not None and len(cells) >= max_tiles:
+            break
+        cells.extend(grid.field_cells(int(number)))
+    return cells if max_tiles is None else cells[:max_tiles]
