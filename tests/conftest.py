@@ -1,0 +1,35 @@
+"""Shared fixtures: where the real data lies, seeded randomness."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: str) -> Path:
+    path = Path(os.environ.get(variable, ROOT.parent / default))
+    if not path.is_dir():
+        pytest.skip(f"{variable}: no folder {path}; real data is not part of the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    return _folder("UNICAS_EDGE_DATA", "shared/data")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    return _folder("UNICAS_EDGE_GOLDEN", "shared/golden")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    seed = abs(hash(request.node.name)) % 2**32 if os.environ.get("UNICAS_EDGE_SEED") else 20260101
+    print(f"seed {seed}")
+    return np.random.default_rng(seed)
