@@ -1,1 +1,55 @@
-"""unicas-edge: screens cervical cytology slides on the computer beside the scanner."""
+"""unicas-edge: screens cervical cytology slides on the computer beside the scanner.
+
+>>> import unicas_edge
+>>> result = unicas_edge.screen("slide.svs")            # doctest: +SKIP
+>>> [(task.name, task.decision) for task in result.tasks]  # doctest: +SKIP
+
+Names are imported when first used, so that ``unicas-edge --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unicas_edge.aggregate import Aggregator as Aggregator
+    from unicas_edge.bundle import Bundle as Bundle
+    from unicas_edge.errors import UnicasError as UnicasError
+    from unicas_edge.pipeline import screen as screen
+    from unicas_edge.result import SlideResult as SlideResult
+    from unicas_edge.session import Session as Session
+    from unicas_edge.slide import open_slide as open_slide
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Aggregator": "aggregate",
+    "Bundle": "bundle",
+    "Session": "session",
+    "SlideResult": "result",
+    "UnicasError": "errors",
+    "open_slide": "slide",
+    "screen": "pipeline",
+}
+
+__all__ = [
+    "Aggregator",
+    "Bundle",
+    "Session",
+    "SlideResult",
+    "UnicasError",
+    "__version__",
+    "open_slide",
+    "screen",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

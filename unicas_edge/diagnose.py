@@ -1,0 +1,281 @@
+"""Stage 5 and what follows from it: evidence about one slide -> probabilities, adequacy, result.
+
+Adequacy comes first: a slide that was not seen well enough is `unsatisfactory` for every task,
+whatever its probabilities say, so that it can never pass for negative.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge import __version__
+from unicas_edge.aggregate import Aggregator, Explanation
+from unicas_edge.bundle import Bundle
+from unicas_edge.manifest import Task
+from unicas_edge.result import (
+    NOTICE,
+    TILE_COLUMNS,
+    UNTRAINED,
+    Adequacy,
+    BundleInfo,
+    Coverage,
+    Decision,
+    Engine,
+    Failure,
+    Preprocessing,
+    SlideInfo,
+    SlideResult,
+    TaskResult,
+    TopTile,
+)
+from unicas_edge.tiles import Cell, Grid
+
+TOP_TILES = 12
+MAX_FAILURES = 1_000  # listed one by one in a result; all are counted
+#: A tile whose focus is below this share of the slide's 75th percentile is out of focus. On real
+#: ThinPrep slides the 1st percentile lies at 0.45 of the 75th; blur of 1 um sigma brings it to 0.15.
+FOCUS_SHARE = 0.25
+#: Resampling beyond this invents pixels; the bundle's um/px is what its encoder was trained on.
+COARSEST = 2.0
+DETERMINISM = "bit-identical on one machine with the same engine, precision and thread count"
+
+
+class Status(IntEnum):
+    """What became of a grid tile; the names are those in tiles.csv."""
+
+    UNSEEN = 0
+    ENCODED = 1
+    BACKGROUND = 2
+    SPARSE = 3
+    FAILED = 4
+
+
+#: What a session keeps of every grid tile.
+MEASURED = np.dtype([("status", "u1"), ("score", "f8"), ("cellular", "f4"), ("focus", "f4")])
+
+
+@dataclass(frozen=True)
+class Context:
+    """How the slide was looked at."""
+
+    bundle: Bundle
+    grid: Grid
+    slide: SlideInfo
+    engine: Engine
+    colour_mode: str
+    colour_matrix: NDArray[np.float64]
+    max_tiles: int | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen. `cells` are the planned tiles in canonical order, `encoded` those with a token.
+
+    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D].
+    """
+
+    cells: list[Cell]
+    encoded: list[Cell]
+    seen: NDArray[np.void]
+    tokens: NDArray[np.float32]
+    failures: dict[Cell, str]
+
+
+def diagnose(context: Context, aggregator: Aggregator, evidence: Evidence) -> SlideResult:
+    """Return the result of a slide: adequacy, one probability and decision a task, its top tiles."""
+    tiles = _tile_table(context, evidence)
+    coverage = _coverage(context.grid, evidence, tiles)
+    adequacy = _adequacy(context, evidence, coverage, tiles)
+    explanation = aggregator.explain(evidence.tokens) if evidence.encoded else None
+    manifest = context.bundle.manifest
+    tasks = [
+        _task(task, number, context.grid, explanation, evidence, adequacy)
+        for number, task in enumerate(manifest.tasks)
+    ]
+    return SlideResult(
+        unicas_edge_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        slide=context.slide,
+        bundle=BundleInfo(
+            name=manifest.name, version=manifest.version, trained=manifest.trained,
+            files={"bundle.json": context.bundle.digest, **manifest.files},
+        ),
+        preprocessing=_preprocessing(context),
+        engine=context.engine,
+        determinism=DETERMINISM,
+        settings={"max_tiles": context.max_tiles},
+        coverage=coverage,
+        adequacy=adequacy,
+        tasks=tasks,
+        detections=[],
+        timings_seconds={},
+        warnings=_warnings(context),
+        notices=[NOTICE] if manifest.trained else [UNTRAINED, NOTICE],
+        features=evidence.tokens,
+        tiles=_with_attention(tiles, [task.name for task in manifest.tasks], explanation),
+    )  # fmt: skip
+
+
+def _tile_table(context: Context, evidence: Evidence) -> NDArray[np.void]:
+    """Return a row of `TILE_COLUMNS` for every planned tile, in canonical order."""
+    grid, cells = context.grid, evidence.cells
+    rows, cols = np.array(cells, dtype=np.int64).reshape(-1, 2).T
+    seen = evidence.seen[rows, cols]
+    table = np.zeros(len(cells), dtype=TILE_COLUMNS)
+    origins = np.array([grid.origin(cell) for cell in cells], dtype=np.int64).reshape(-1, 2)
+    table["minx"], table["miny"] = origins.T
+    table["width"] = table["height"] = round(grid.step)
+    table["field"] = [grid.field_of(cell) for cell in cells]
+    table["rank"] = np.arange(len(cells))
+    status = np.where(seen["status"] == Status.UNSEEN, Status.FAILED, seen["status"])
+    table["status"] = np.array([s.name.lower() for s in Status])[status]
+    token = np.cumsum(status == Status.ENCODED) - 1
+    table["token"] = np.where(status == Status.ENCODED, token, -1)
+    for column in ("score", "cellular", "focus"):
+        table[column] = seen[column]
+    table["in_focus"] = _in_focus(table, context.bundle.manifest.adequacy.focus_floor)
+    return table
+
+
+def _in_focus(table: NDArray[np.void], floor: float) -> NDArray[np.bool_]:
+    """Judge focus against the slide's own 75th percentile, and against the bundle's floor."""
+    encoded = table["status"] == "encoded"
+    if not encoded.any():
+        return encoded
+    usual = float(np.percentile(table["focus"][encoded], 75))
+    return np.asarray(encoded & (table["focus"] >= max(floor, FOCUS_SHARE * usual)), dtype=np.bool_)
+
+
+def _coverage(grid: Grid, evidence: Evidence, tiles: NDArray[np.void]) -> Coverage:
+    counts = {name: int((tiles["status"] == name).sum()) for name in
+              ("encoded", "background", "sparse", "failed")}  # fmt: skip
+    planned = len(tiles)
+    failures = [
+        Failure(x=x, y=y, cause=evidence.failures.get(cell, "never pushed"))
+        for cell in evidence.cells
+        if evidence.seen[cell]["status"] in (Status.FAILED, Status.UNSEEN)
+        for x, y in [grid.origin(cell)]
+    ]
+    return Coverage(
+        grid_tiles=grid.rows * grid.cols,
+        planned=planned,
+        read=counts["encoded"] + counts["background"],
+        coverage=1 - counts["failed"] / planned if planned else 0.0,
+        failures=failures[:MAX_FAILURES],
+        **counts,
+    )
+
+
+
+def _adequacy(
+    context: Context, evidence: Evidence, coverage: Coverage, tiles: NDArray[np.void]
+) -> Adequacy:
+    limits = context.bundle.manifest.adequacy
+    cellular, sharp = coverage.encoded, int(tiles["in_focus"].sum())
+    reasons = []
+    if coverage.coverage < limits.min_coverage:
+        reasons.append(
+            f"only {coverage.coverage:.1%} of the planned tiles could be read "
+            f"({coverage.failed} of {coverage.planned} failed); needed {limits.min_coverage:.1%}"
+        )
+    if cellular < limits.min_cellular_tiles:
+        reasons.append(f"{cellular} tiles with cells; needed {limits.min_cellular_tiles}")
+    if sharp < limits.min_in_focus_share * cellular:
+        reasons.append(
+            f"{sharp} of {cellular} tiles with cells are in focus; "
+            f"needed {limits.min_in_focus_share:.0%}"
+        )
+    if context.grid.downsample < 1 / COARSEST:
+        reasons.append(
+            f"scanned at {context.slide.um_px:g} um/px, too coarse for a bundle made for "
+            f"{context.bundle.manifest.tile.um_px:g}"
+        )
+    if len(evidence.tokens) > 1 and (evidence.tokens == evidence.tokens[0]).all():
+        reasons.append("every tile gave the same token: the pixels or the encoder carry nothing")
+    return Adequacy(
+        satisfactory=not reasons, reasons=reasons, cellular_tiles=cellular, in_focus_tiles=sharp
+    )
+
+
+def _task(
+    task: Task,
+    number: int,
+    grid: Grid,
+    explanation: Explanation | None,
+    evidence: Evidence,
+    adequacy: Adequacy,
+) -> TaskResult:
+    if explanation is None:
+        return TaskResult(
+            name=task.name, probability=None, threshold=task.threshold,
+            decision="unsatisfactory", logits=None, top_tiles=[],
+        )  # fmt: skip
+    logits = explanation.logits[number][: len(task.classes)].astype(np.float64)
+    probability = _softmax(logits / task.calibration.temperature)[task.positive]
+    decision: Decision = "positive" if probability >= task.threshold else "negative"
+    return TaskResult(
+        name=task.name,
+        probability=float(probability),
+        threshold=task.threshold,
+        decision=decision if adequacy.satisfactory else "unsatisfactory",
+        logits=[float(value) for value in logits],
+        top_tiles=_top_tiles(grid, evidence.encoded, explanation.attention[number]),
+    )
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
+
+
+def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) -> list[TopTile]:
+    best = np.argsort(-attention, kind="stable")[:TOP_TILES]
+    side = round(grid.step)
+    return [
+        TopTile(x=x, y=y, width=side, height=side, attention=float(attention[k]))
+        for k in best
+        for x, y in [grid.origin(cells[k])]
+    ]
+
+
+def _with_attention(
+    table: NDArray[np.void], tasks: list[str], explanation: Explanation | None
+) -> NDArray[np.void]:
+    """Return the table with a ``prob_<task>`` column a task, 0 for tiles without a token."""
+    dtype = [*TILE_COLUMNS, *((f"prob_{name}", "f4") for name in tasks)]
+    full = np.zeros(len(table), dtype=dtype)
+    for column, _ in TILE_COLUMNS:
+        full[column] = table[column]
+    encoded = table["token"] >= 0
+    for number, name in enumerate(tasks):
+        if explanation is not None:
+            full[f"prob_{name}"][encoded] = explanation.attention[number]
+    return full
+
+
+def _preprocessing(context: Context) -> Preprocessing:
+    spec = context.bundle.manifest
+    return Preprocessing(
+        tile_px=spec.tile.size_px,
+        crop_px=spec.tile.crop_px,
+        um_px=context.slide.um_px * context.grid.downsample,
+        downsample=context.grid.downsample,
+        colour_mode=context.colour_mode,
+        colour_matrix=[[float(v) for v in row] for row in context.colour_matrix],
+        mean=list(spec.input.mean),
+        std=list(spec.input.std),
+    )
+
+
+def _warnings(context: Context) -> list[str]:
+    if context.grid.downsample >= 1:
+        return []
+    return [
+        f"scanned at {context.slide.um_px:g} um/px, coarser than the bundle's "
+        f"{context.bundle.manifest.tile.um_px:g}: tiles are enlarged"
+    ]

@@ -1,0 +1,309 @@
+"""The pipeline fed tile by tile: what a scanner pushes while it scans, and what a file pushes too.
+
+A session measures each tile, keeps the best fields seen so far, encodes a tile when its field enters
+them, and at `finish` orders the tokens canonically. The result depends on which tiles were pushed
+with which scores, not on the order or the threads that pushed them.
+
+Memory: the batch buffers, the pixels of tiles whose field is still open (at most
+`MAX_PENDING_BYTES`; past that the oldest are encoded early), and one token for every tile kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge import _native
+from unicas_edge.aggregate import Aggregator
+from unicas_edge.bundle import Bundle
+from unicas_edge.diagnose import MEASURED, Context, Evidence, Status, diagnose
+from unicas_edge.encode import EncodeQueue
+from unicas_edge.engines import Encoder, open_encoder
+from unicas_edge.errors import SessionError
+from unicas_edge.measure import is_background, luma_score, measure
+from unicas_edge.normalise import Normaliser, centre_crop
+from unicas_edge.result import Engine, SlideInfo, SlideResult
+from unicas_edge.selection import BestFields
+from unicas_edge.tiles import Cell, Grid
+
+MAX_PENDING_BYTES = 256 << 20
+#: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
+MAX_OPEN_TILES = 65_536
+MAX_GRID_TILES = 4_000_000
+#: Causes of failed tiles that are kept word for word.
+MAX_CAUSES = 10_000
+
+
+@dataclass
+class _OpenField:
+    """A field some of whose tiles are still to come."""
+
+    waiting: int
+    pixels: dict[Cell, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:
+    """Return the tile grid of a slide of `width` x `height` level-0 pixels of `um_px` each.
+
+    A spacing within `SNAP` of the bundle's times a power of two is taken as that, so that a 0.499
+    um/px slide is read as it is and a 0.2527 um/px one at exactly half scale. `SessionError` for a
+    size that is not positive or a grid beyond `MAX_GRID_TILES`.
+    """
+    spec = bundle.manifest.tile
+    if width < 1 or height < 1 or not 0.01 <= um_px <= 100:
+        raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px cannot be")
+    downsample = _snapped(spec.um_px / um_px)
+    grid = Grid(width, height, downsample, spec.size_px, spec.crop_px, spec.field_tiles)
+    if grid.rows * grid.cols > MAX_GRID_TILES:
+        raise SessionError(f"{grid.rows} x {grid.cols} tiles are more than {MAX_GRID_TILES:,}")
+    return grid
+
+
+#: 2 % of magnification is below what separates one scanner's "20x" from another's.
+SNAP = 0.02
+
+
+def _snapped(downsample: float) -> float:
+    power = 2.0 ** round(float(np.log2(downsample)))
+    return power if abs(downsample / power - 1) <= SNAP else downsample
+
+
+class Session:
+    """Screens one slide whose tiles are pushed; use it as a context manager.
+
+    `width`, `height` and `um_px` describe the level-0 frame in which tiles are placed. Tiles are
+    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `colour_matrix` float
+    [3, 4] is the colour correction fitted for this slide (`colour.fit`); None leaves colours alone.
+    `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        width: int,
+        height: int,
+        um_px: float,
+        max_tiles: int | None = 800,
+        encoder: Encoder | None = None,
+        aggregator: Aggregator | None = None,
+        colour_mode: str = "none",
+        colour_matrix: NDArray[np.float64] | None = None,
+        slide: SlideInfo | None = None,
+    ) -> None:
+        if max_tiles is not None and max_tiles < 1:
+            raise SessionError(f"max_tiles is {max_tiles}; use at least 1, or None for all")
+        if (colour_mode == "none") != (colour_matrix is None):
+            raise SessionError(
+                f"colour mode {colour_mode!r} needs a matrix fitted beforehand, and only it does: "
+                "pass colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
+            )
+        self.grid = grid_for(bundle, width, height, um_px)
+        self.bundle = bundle
+        self.max_tiles = max_tiles
+        self.colour_mode = colour_mode
+        self.slide = slide or SlideInfo(
+            path="", name="session", reader="session", width=width, height=height,
+            um_px=um_px, um_px_source="session",
+        )  # fmt: skip
+        self._owns_encoder = encoder is None
+        self.encoder = encoder or open_encoder(bundle)
+        self._aggregator = aggregator or Aggregator.load(bundle)
+        spec = bundle.manifest.input
+        self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
+        self._lock = threading.Lock()
+        self._seen = np.zeros((self.grid.rows, self.grid.cols), dtype=MEASURED)
+        self._failures: dict[Cell, str] = {}
+        self._best = BestFields(self.grid, max_tiles)
+        self._open: dict[int, _OpenField] = {}
+        self._open_tiles = 0
+        self._pending_bytes = 0
+        self._tokens: dict[Cell, NDArray[np.float32]] = {}
+        self._tokens_lock = threading.Lock()
+        self._queue = EncodeQueue[Cell](self.encoder, self.normaliser, self.grid.crop, self._deliver)
+        self._begin = time.perf_counter()
+        self._finished = False
+
+    def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float | None = None) -> None:
+        """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
+
+        `score` is its content score (the bytes its JPEG takes on disk); None computes it from luma.
+        Within one session give it for every tile or for none. Waits while the encoder is behind.
+        Safe to call from several threads. `SessionError` for a wrong shape, a place off the grid or
+        a tile pushed twice.
+        """
+        cell = self.grid.cell_at(x, y)
+        size = self.grid.tile
+        if tile.dtype != np.uint8 or tile.shape != (size, size, 3):
+            raise SessionError(
+                f"a tile must be uint8 [{size}, {size}, 3] at {self.bundle.manifest.tile.um_px} "
+                f"um/px, not {tile.dtype} {list(tile.shape)}"
+            )
+        crop = centre_crop(tile, self.grid.crop)
+        measures = measure(crop)
+        background = is_background(measures)
+        if score is None:
+            score = luma_score(crop)
+        with self._lock:
+            self._record(
+                cell, Status.BACKGROUND if background else Status.ENCODED, score,
+                measures.cellular, measures.focus,
+            )  # fmt: skip
+            self._take(cell, None if background else crop)
+
+    def skip(self, x: int, y: int) -> None:
+        """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
+        with self._lock:
+            cell = self.grid.cell_at(x, y)
+            self._record(cell, Status.SPARSE, 0.0)
+            self._take(cell, None)
+
+    def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
+        """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
+        with self._lock:
+            cell = self.grid.cell_at(x, y)
+            self._record(cell, Status.FAILED, score)
+            if len(self._failures) < MAX_CAUSES:
+                self._failures[cell] = cause
+            self._take(cell, None)
+
+    def finish(self) -> SlideResult:
+        """Encode what is left, aggregate, and return the result; the session is then closed.
+
+        A grid tile that was neither pushed, skipped nor failed counts as not read.
+        """
+        with self._lock:
+            self._require_open()
+            self._finished = True
+            for number in range(self.grid.field_rows * self.grid.field_cols):
+                if number in self._open or not self._is_complete(number):
+                    self._settle(number)
+            self._queue.flush()
+        engine = self._engine()
+        timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
+        self.close()
+        begin = time.perf_counter()
+        result = diagnose(self._context(engine), self._aggregator, self._evidence())
+        timings["aggregate"] = time.perf_counter() - begin
+        return result.model_copy(update={"timings_seconds": timings})
+
+    def _engine(self) -> Engine:
+        encoder = self.encoder
+        return Engine(
+            name=encoder.name, version=encoder.version, precision=encoder.precision,
+            device=encoder.device, threads=encoder.threads, batch_size=encoder.batch_size,
+            normalise_variant=_native.active(),
+        )  # fmt: skip
+
+    def _context(self, engine: Engine) -> Context:
+        return Context(
+            bundle=self.bundle, grid=self.grid, slide=self.slide, engine=engine,
+            colour_mode=self.colour_mode, colour_matrix=self.normaliser.matrix,
+            max_tiles=self.max_tiles,
+        )  # fmt: skip
+
+    def _evidence(self) -> Evidence:
+        """Return the tokens of the encoded tiles in canonical order, and what was seen."""
+        cells = self._best.cells()
+        encoded = [cell for cell in cells if cell in self._tokens]
+        tokens = np.empty((len(encoded), self.encoder.width), dtype=np.float32)
+        for row, cell in enumerate(encoded):
+            tokens[row] = self._tokens[cell]
+        return Evidence(cells, encoded, self._seen, tokens, self._failures)
+
+    def close(self) -> None:
+        """Stop; what was pushed and not finished is dropped. Safe to call twice."""
+        self._finished = True
+        self._queue.close()
+        if self._owns_encoder:
+            self.encoder.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise SessionError("the session is finished; open a new one for the next slide")
+
+    def _record(
+        self, cell: Cell, status: Status, score: float, cellular: float = 0.0, focus: float = 0.0
+    ) -> None:
+        self._require_open()
+        if self._seen[cell]["status"] != Status.UNSEEN:
+            x, y = self.grid.origin(cell)
+            raise SessionError(f"the tile at level-0 ({x}, {y}) was pushed twice")
+        if not np.isfinite(score) or score < 0:
+            raise SessionError(f"a content score must be finite and not negative, not {score}")
+        self._seen[cell] = (status, score, cellular, focus)
+
+    def _take(self, cell: Cell, crop: NDArray[np.uint8] | None) -> None:
+        """Put a tile into its field, and settle the field when this was its last one."""
+        number = self.grid.field_of(cell)
+        entry = self._open.get(number)
+        if entry is None:
+            entry = self._open[number] = _OpenField(sum(1 for _ in self.grid.field_cells(number)))
+        entry.waiting -= 1
+        self._open_tiles += 1
+        if crop is not None and self.max_tiles is None:
+            self._queue.put(cell, crop)  # every tile is wanted: nothing to wait for
+        elif crop is not None:
+            entry.pixels[cell] = crop.copy()
+            self._pending_bytes += crop.size
+        if entry.waiting == 0:
+            self._settle(number)
+        self._relieve()
+
+    def _settle(self, number: int) -> None:
+        """The field is as complete as it will be: keep it or drop it, with what it pushes out."""
+        entry = self._open.pop(number, None) or _OpenField(0)
+        for out in self._best.offer(number, self._score(number)):
+            self._drop(out)
+        for cell, crop in entry.pixels.items():
+            self._pending_bytes -= crop.size
+            if number in self._best:
+                self._queue.put(cell, crop)
+        self._open_tiles -= sum(1 for _ in self.grid.field_cells(number)) - entry.waiting
+
+    def _score(self, number: int) -> float:
+        total = 0.0  # in row-major order, as `tiles.field_scores` adds, to the same bits
+        for cell in self.grid.field_cells(number):
+            total += float(self._seen[cell]["score"])
+        return total
+
+    def _is_complete(self, number: int) -> bool:
+        return all(self._seen[c]["status"] != Status.UNSEEN for c in self.grid.field_cells(number))
+
+    def _relieve(self) -> None:
+        """Stay within bounds: encode the oldest waiting pixels early, refuse endless open fields."""
+        if self._open_tiles > MAX_OPEN_TILES:
+            raise SessionError(
+                f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "
+                f"tiles in scan order, so that fields of {self.grid.field} x {self.grid.field} fill"
+            )
+        while self._pending_bytes > MAX_PENDING_BYTES:
+            entry = next(e for e in self._open.values() if e.pixels)
+            cell, crop = next(iter(entry.pixels.items()))
+            del entry.pixels[cell]
+            self._pending_bytes -= crop.size
+            self._queue.put(cell, crop)
+
+    def _drop(self, number: int) -> None:
+        with self._tokens_lock:
+            for cell in self.grid.field_cells(number):
+                self._tokens.pop(cell, None)
+
+    def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
+        number = self.grid.field_of(cell)
+        with self._tokens_lock:
+            if number in self._open or number in self._best or not self._is_complete(number):
+                self._tokens[cell] = token
