@@ -44,6 +44,7 @@ class _OpenField:
     """A field some of whose tiles are still to come."""
 
     waiting: int
+    taken: int = 0
     pixels: dict[Cell, NDArray[np.uint8]] = field(default_factory=dict)
 
 
@@ -253,6 +254,7 @@ class Session:
         if entry is None:
             entry = self._open[number] = _OpenField(sum(1 for _ in self.grid.field_cells(number)))
         entry.waiting -= 1
+        entry.taken += 1
         self._open_tiles += 1
         if crop is not None and self.max_tiles is None:
             self._queue.put(cell, crop)  # every tile is wanted: nothing to wait for
@@ -265,14 +267,16 @@ class Session:
 
     def _settle(self, number: int) -> None:
         """The field is as complete as it will be: keep it or drop it, with what it pushes out."""
+        evicted = self._best.offer(number, self._score(number))
+        # Popped only now: a token on its way is kept while its field is open or among the best.
         entry = self._open.pop(number, None) or _OpenField(0)
-        for out in self._best.offer(number, self._score(number)):
+        for out in evicted:
             self._drop(out)
         for cell, crop in entry.pixels.items():
             self._pending_bytes -= crop.size
             if number in self._best:
                 self._queue.put(cell, crop)
-        self._open_tiles -= sum(1 for _ in self.grid.field_cells(number)) - entry.waiting
+        self._open_tiles -= entry.taken
 
     def _score(self, number: int) -> float:
         total = 0.0  # in row-major order, as `tiles.field_scores` adds, to the same bits
@@ -305,5 +309,5 @@ class Session:
     def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
         number = self.grid.field_of(cell)
         with self._tokens_lock:
-            if number in self._open or number in self._best or not self._is_complete(number):
+            if number in self._open or number in self._best:
                 self._tokens[cell] = token

@@ -107,11 +107,14 @@ def rank_fields(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(-scores, kind="stable").astype(np.int64)
 
 
-def plan(grid: Grid, scores: NDArray[np.float64], max_tiles: int | None) -> list[Cell]:
+def plan(grid: Grid, scores: NDArray[np.float64] | None, max_tiles: int | None) -> list[Cell]:
     """Return the first `max_tiles` (None: all) tiles in canonical order.
 
-    `scores` is float64 [rows, cols], one content score a tile (compressed bytes, or `luma_score`).
+    `scores` is float64 [rows, cols], one content score a tile (compressed bytes, or luma scores);
+    None takes all as equal.
     """
+    if scores is None:
+        scores = np.zeros((grid.rows, grid.cols))
     cells: list[Cell] = []
     for number in rank_fields(field_scores(grid, scores)):
         if max_tiles is not None and len(cells) >= max_tiles:

@@ -1,0 +1,181 @@
+"""One slide, from file to result: a client of `Session` that reads the planned tiles and pushes them.
+
+Reading, encoding and hashing the file run side by side; queues inside the session bound what lies
+between them. The session decides nothing differently for a file than for a scanner.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from unicas_edge.aggregate import Aggregator
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines import open_encoder
+from unicas_edge.hashing import FileHash
+from unicas_edge.reading import Progress, content_scores, feed, fit_colour
+from unicas_edge.result import SlideInfo, SlideResult
+from unicas_edge.session import Session, grid_for
+from unicas_edge.slide import open_slide
+from unicas_edge.slide.base import Slide, UInt8Image
+from unicas_edge.tiles import plan
+
+OVERVIEW_SIDE = 1600
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose; everything else the bundle decides.
+
+    `max_tiles` None screens every tile. `mpp` overrides the slide's own um/px. `colour` None takes
+    the bundle's default mode.
+    """
+
+    max_tiles: int | None = 800
+    mpp: float | None = None
+    reader: str = "auto"
+    colour: str | None = None
+    backend: str = "auto"
+    threads: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A result, and the pictures' raw material: an overview and the top tiles by level-0 (x, y)."""
+
+    result: SlideResult
+    overview: UInt8Image
+    top_tiles: dict[tuple[int, int], UInt8Image]
+
+
+class Screener:
+    """A bundle loaded once, for any number of slides, one after another."""
+
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        self.bundle = bundle
+        self.options = options
+        self.encoder = open_encoder(
+            bundle, options.backend, threads=options.threads, batch_size=options.batch_size
+        )
+        self.aggregator = Aggregator.load(bundle)
+
+    def __enter__(self) -> Screener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.encoder.close()
+
+    def screen(
+        self,
+        path: str | Path,
+        *,
+        mpp: float | None = None,
+        resume_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> Screened:
+        """Return the result of one slide with its pictures; `mpp` goes before that of the options.
+
+        Raises an error of the `UnicasError` tree; single unreadable tiles are recorded instead.
+        """
+        begin = time.perf_counter()
+        report = progress or _silent
+        with open_slide(path, self.options.reader, mpp or self.options.mpp) as slide, FileHash(
+            slide.path
+        ) as digest:
+            result = self._diagnose(slide, report)
+            settings = {**asdict(self.options), "resume_key": resume_key}
+            result = _complete(result, slide, digest.value(), settings, begin)
+            overview = slide.overview(OVERVIEW_SIDE)
+            return Screened(result, overview, _top_tiles(slide, result))
+
+    def _diagnose(self, slide: Slide, progress: Progress) -> SlideResult:
+        begin = time.perf_counter()
+        grid = grid_for(self.bundle, slide.width, slide.height, slide.spacing.um_px)
+        scores = content_scores(slide, grid, self.options.max_tiles, progress)
+        cells = plan(grid, scores.values if scores else None, self.options.max_tiles)
+        mode = self.options.colour or self.bundle.manifest.colour.default
+        fit = fit_colour(slide, grid, cells, mode, self.bundle)
+        planned = time.perf_counter() - begin
+        with Session(
+            self.bundle, width=slide.width, height=slide.height, um_px=slide.spacing.um_px,
+            max_tiles=self.options.max_tiles, encoder=self.encoder, aggregator=self.aggregator,
+            colour_mode=mode, colour_matrix=None if fit is None else fit.matrix,
+            slide=slide_info(slide),
+        ) as session:  # fmt: skip
+            feed(slide, session, cells, scores, progress)
+            result = session.finish()
+        warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
+        timings = {"plan": planned, **result.timings_seconds}
+        return result.model_copy(update={"warnings": warnings, "timings_seconds": timings})
+
+
+def screen(
+    path: str | Path,
+    bundle: Bundle | str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    max_tiles: int | None = 800,
+    mpp: float | None = None,
+    reader: str = "auto",
+    colour: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> SlideResult:
+    """Screen one slide and return its result; with `output`, also write its files into that folder.
+
+    `bundle` is a `Bundle`, a folder, or None for the embedded one. Errors are of the `UnicasError`
+    tree. To screen many slides use the command line, which shares work, resumes and goes on past
+    bad ones, or a `Screener`, which loads the model once.
+    """
+    options = Options(max_tiles, mpp, reader, colour, backend, threads, batch_size)
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    with Screener(loaded, options) as screener:
+        screened = screener.screen(path, progress=progress)
+    if output is not None:
+        from unicas_edge.report import write_result  # noqa: PLC0415 - only who writes needs h5py
+
+        write_result(Path(output), screened.result, screened.overview, screened.top_tiles)
+    return screened.result
+
+
+def slide_info(slide: Slide) -> SlideInfo:
+    """Return what a result says of the slide it came from, but for the hash."""
+    return SlideInfo(
+        path=str(slide.path), name=slide.path.name, reader=slide.reader,
+        width=slide.width, height=slide.height,
+        um_px=slide.spacing.um_px, um_px_source=slide.spacing.source,
+    )  # fmt: skip
+
+
+def _complete(
+    result: SlideResult,
+    slide: Slide,
+    digest: tuple[str | None, int | None],
+    settings: dict[str, Any],
+    begin: float,
+) -> SlideResult:
+    info = slide_info(slide).model_copy(update={"sha256": digest[0], "size_bytes": digest[1]})
+    timings = {**result.timings_seconds, "total": time.perf_counter() - begin}
+    timings = {stage: round(seconds, 4) for stage, seconds in timings.items()}
+    return result.model_copy(
+        update={"slide": info, "settings": settings, "timings_seconds": timings}
+    )
+
+
+def _top_tiles(slide: Slide, result: SlideResult) -> dict[tuple[int, int], UInt8Image]:
+    places = {(tile.x, tile.y) for task in result.tasks for tile in task.top_tiles}
+    step = result.preprocessing.downsample
+    size = result.preprocessing.tile_px
+    return {(x, y): slide.read(x, y, size, step).copy() for x, y in sorted(places)}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    del stage, done, total
