@@ -1,0 +1,56 @@
+# The README's commands. Everything is installed into .venv; a second run installs nothing.
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= out
+SLIDE  ?= $(OUT)/sample.svs
+BIN    := $(VENV)/bin
+NATIVE := setup.py pyproject.toml unicas_edge/_native.pyx $(wildcard csrc/*.[ch] csrc/*/*.[ch])
+
+.PHONY: screen test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make screen [SLIDE=path] [OUT=out]   install the runtime and screen a slide"
+	@echo "make test                            install what the tests need, lint and test"
+	@echo "make bench                           measure against the peers"
+
+screen: $(VENV)/.runtime
+	@test -e "$(SLIDE)" || test "$(SLIDE)" != "$(OUT)/sample.svs" || \
+	    $(BIN)/unicas-edge sample "$(SLIDE)" --width 8192 --height 8192
+	@$(BIN)/unicas-edge screen "$(SLIDE)" --output "$(OUT)"
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint unicas_edge/_native.pyx
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q
+	$(BIN)/python -m benchmarks.memory
+
+# Installing the project anew rebuilds the extension; stamps remember what was installed.
+$(VENV)/.runtime: $(NATIVE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test: $(NATIVE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(NATIVE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/.runtime
+
+$(BIN)/python:
+	@$(PYTHON) tests/prerequisites.py || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -qq -y gcc libc6-dev python3-dev python3-venv; }
+	@$(PYTHON) tests/prerequisites.py
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info unicas_edge/_native.c unicas_edge/*.so

@@ -1,0 +1,81 @@
+"""What is installed here, what would be used, and whether the kernels tell the truth."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from unicas_edge import __version__, _native
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines import open_encoder, usable_cores
+from unicas_edge.errors import UnicasError
+from unicas_edge.normalise import Normaliser
+from unicas_edge.result import UNTRAINED
+from unicas_edge.slide import readers
+
+PACKAGES = (
+    "numpy", "onnxruntime", "tifffile", "simplejpeg", "pyvips", "pyvips-binary", "pillow", "h5py",
+    "safetensors", "pydantic", "openslide-python", "openslide-bin", "onnx", "torch",
+)  # fmt: skip
+
+
+def examine(bundle: Bundle) -> dict[str, Any]:
+    """Return facts about this installation, and under ``problems`` what is wrong with it."""
+    problems = kernel_problems()
+    engine: dict[str, Any] = {}
+    try:
+        encoder = open_encoder(bundle)
+        engine = {
+            "name": encoder.name, "version": encoder.version, "precision": encoder.precision,
+            "device": encoder.device, "threads": encoder.threads, "workers": encoder.workers,
+            "batch_size": encoder.batch_size,
+        }  # fmt: skip
+        encoder.close()
+    except UnicasError as error:
+        problems.append(str(error))
+    return {
+        "unicas_edge": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": usable_cores(),
+        "packages": {name: installed(name) for name in PACKAGES},
+        "readers": list(readers()),
+        "kernels": {"used": _native.active(), "available": list(_native.variants())},
+        "engine": engine,
+        "bundle": {
+            "name": bundle.manifest.name, "version": bundle.manifest.version,
+            "trained": bundle.manifest.trained,
+        },
+        "notices": [] if bundle.manifest.trained else [UNTRAINED],
+        "problems": problems,
+    }  # fmt: skip
+
+
+def installed(package: str) -> str | None:
+    """Return the version of an installed distribution, None if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def kernel_problems() -> list[str]:
+    """Run every normalise variant of this processor against NumPy; return what differs."""
+    rng = np.random.default_rng(0)
+    tile = rng.integers(0, 256, (31, 37, 3), dtype=np.uint8)
+    normaliser = Normaliser((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    affine = np.asarray(normaliser.affine, dtype=np.float64).reshape(3, 4)
+    expected = np.einsum("cd,hwd->chw", affine[:, :3], tile.astype(np.float64))
+    expected += affine[:, 3, None, None]
+    problems = []
+    for variant in _native.variants():
+        out = np.empty(expected.shape, np.float32)
+        _native.normalise(tile, normaliser.affine, out, variant)
+        if not np.allclose(out, expected, rtol=0, atol=1e-5):
+            problems.append(f"kernel variant {variant!r} computes wrong values on this processor")
+    return problems
