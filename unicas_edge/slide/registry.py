@@ -1,0 +1,128 @@
+"""Which reader opens a path: built-in ones in order, then plug-ins, each asked by content.
+
+A reader is an object (a module will do) with ``accepts(path, head) -> bool``, where `head` is the
+file's first 4,096 bytes (b"" for a folder), and ``open_slide(path, mpp) -> Slide``. A third party
+offers one under the entry point group ``unicas_edge.readers``; the entry point's name is what
+``--reader`` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from unicas_edge.errors import SlideError, UnsupportedSlideError
+from unicas_edge.slide.base import Slide
+
+GROUP = "unicas_edge.readers"
+AUTO = "auto"
+#: In the order they are asked.
+BUILT_IN = ("tiff", "openslide", "vips", "folder")
+_HEAD = 4096
+
+
+class Reader(Protocol):
+    """What opens one family of slides."""
+
+    def accepts(self, path: Path, head: bytes) -> bool:
+        """Return whether this reader understands the content."""
+
+    def open_slide(self, path: Path, mpp: float | None) -> Slide:
+        """Return the open slide; errors are `SlideError`."""
+
+
+def open_slide(path: str | Path, reader: str = AUTO, mpp: float | None = None) -> Slide:
+    """Return an open slide: a file, or a folder of fields.
+
+    `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says.
+    Raises `SlideError` (no such file, empty, damaged), `UnsupportedSlideError` (no reader),
+    `SpacingError` (um/px is missing).
+    """
+    path = Path(path)
+    try:
+        head = _head(path)
+        if reader != AUTO:
+            return _forced(path, head, reader).open_slide(path, mpp)
+        return _chosen(path, head).open_slide(path, mpp)
+    except OSError as error:
+        raise SlideError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def is_field_folder(path: str | Path) -> bool:
+    """Return whether a folder is one slide of image fields rather than a folder of slides."""
+    return _built_in("folder").accepts(Path(path), b"")
+
+
+def readers() -> tuple[str, ...]:
+    """Return the names `open_slide` knows, built-in ones first."""
+    return (*BUILT_IN, *(point.name for point in entry_points(group=GROUP)))
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file, b"" of a folder; `SlideError` for anything else."""
+    if path.is_dir():
+        return b""
+    if not path.exists():
+        raise SlideError(path, "no such file")
+    if not path.is_file():
+        raise SlideError(path, "is neither a file nor a folder")
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise SlideError(path, "the file is empty")
+    return head
+
+
+def _forced(path: Path, head: bytes, name: str) -> Reader:
+    """Return the named reader if it understands the content."""
+    if name in BUILT_IN:
+        reader = _built_in(name)
+    else:
+        named = [point for point in entry_points(group=GROUP) if point.name == name]
+        if not named:
+            raise UnsupportedSlideError(path, f"no reader {name!r}; known: {', '.join(readers())}")
+        reader = cast("Reader", named[0].load())
+    if not reader.accepts(path, head):
+        raise UnsupportedSlideError(path, f"not a format of the reader {name!r}{_hint(path, head)}")
+    return reader
+
+
+def _chosen(path: Path, head: bytes) -> Reader:
+    """Return the first reader that understands the content."""
+    broken: list[str] = []
+    for reader in _all(broken):
+        if reader.accepts(path, head):
+            return reader
+    said = "".join(f"; {note}" for note in broken)
+    raise UnsupportedSlideError(path, f"{_kind(path)}{_hint(path, head)}{said}")
+
+
+def _all(broken: list[str]) -> Iterator[Reader]:
+    """Yield the built-in readers, then plug-ins; what cannot be imported is noted in `broken`."""
+    for name in BUILT_IN:
+        yield _built_in(name)
+    for point in entry_points(group=GROUP):
+        try:
+            yield cast("Reader", point.load())
+        except (ImportError, AttributeError) as error:
+            broken.append(f"the plug-in reader {point.name!r} does not load: {error}")
+
+
+def _built_in(name: str) -> Reader:
+    return cast("Reader", import_module(f"unicas_edge.slide.{name}"))
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "a folder without slides or JPEG/PNG fields"
+    return "not a slide or image that any installed reader understands"
+
+
+def _hint(path: Path, head: bytes) -> str:
+    """Return what to install for this content, as far as it can be told."""
+    module = import_module("unicas_edge.slide.openslide")
+    missing: str = module.missing(path, head)
+    return f"; {missing}" if missing else ""
