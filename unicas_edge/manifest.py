@@ -1,0 +1,234 @@
+"""What ``bundle.json`` may say: the one definition behind validation and the published schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SCHEMA_VERSION = 1
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Triple = tuple[float, float, float]
+Scale = tuple[
+    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+]
+
+
+class Model(BaseModel):
+    """Frozen and literal: an unknown key, a string for a number or a NaN is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class AggregatorConfig(Model):
+    """The shape of a multi-task aggregator; the upper bounds stop absurd files early.
+
+    `embed_dim_in` is the encoder's width D, `embed_dim` the inner width C, `depth` the number of
+    blocks L, `classes` the logits of each task, `top_m` the tiles a task's head attends to.
+    """
+
+    embed_dim_in: Count
+    embed_dim: Count
+    depth: Annotated[int, Field(ge=1, le=256)]
+    num_heads: Annotated[int, Field(ge=1, le=256)]
+    mlp_ratio: Annotated[float, Field(gt=0, le=64)]
+    qkv_bias: bool = True
+    num_tasks: Annotated[int, Field(ge=1, le=64)]
+    classes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=64)
+    ]
+    num_experts: Annotated[int, Field(ge=1, le=1024)]
+    slots_per_expert: Annotated[int, Field(ge=1, le=64)] = 1
+    top_m: Annotated[int, Field(ge=1, le=1_000_000)]
+    norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    layer1_norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-5
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not num_heads times a whole number")
+        if len(self.classes) != self.num_tasks:
+            raise ValueError(f"classes lists {len(self.classes)} tasks, num_tasks {self.num_tasks}")
+        if self.hidden_dim < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves the experts no hidden unit")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def hidden_dim(self) -> int:
+        """Hidden units of one expert."""
+        return int(self.embed_dim * self.mlp_ratio)
+
+
+class TileSpec(Model):
+    """Which tiles the encoder was made for: sizes in pixels at `um_px` micrometres a pixel.
+
+    `field_tiles` is the side of a ranking field in tiles, `max_tiles` the cap of a bag.
+    """
+
+    size_px: Annotated[int, Field(ge=16, le=4096)]
+    crop_px: Annotated[int, Field(ge=16, le=4096)]
+    um_px: Annotated[float, Field(ge=0.01, le=100)]
+    field_tiles: Annotated[int, Field(ge=1, le=64)]
+    max_tiles: Annotated[int, Field(ge=1, le=1_000_000)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.crop_px > self.size_px:
+            raise ValueError(f"crop_px {self.crop_px} exceeds size_px {self.size_px}")
+        return self
+
+
+class InputSpec(Model):
+    """How pixels in [0, 1] enter the encoder: (pixel - mean) / std a channel, in RGB order."""
+
+    layout: Literal["NCHW"]
+    dtype: Literal["float32", "float16"]
+    mean: Triple
+    std: Scale
+
+
+class LabTarget(Model):
+    """CIELAB statistics of tissue pixels that `reinhard` brings a slide to."""
+
+    mean: Triple
+    std: Scale
+
+
+class ColourSpec(Model):
+    """The colour correction used unless the user asks for another, and its target."""
+
+    default: Literal["none", "white-balance", "reinhard"]
+    target: LabTarget | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default == "reinhard" and self.target is None:
+            raise ValueError("the default mode reinhard needs a target")
+        return self
+
+
+class EncoderSpec(Model):
+    """The encoder's file, the width of its CLS token, and the precision it computes in."""
+
+    file: RelativePath
+    format: Literal["onnx"]
+    width: Count
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
+
+
+class AggregatorSpec(Model):
+    """The aggregator's safetensors file; `config` equals the one in the file's metadata."""
+
+    file: RelativePath
+    config: AggregatorConfig
+
+
+class Calibration(Model):
+    """Logits are divided by `temperature` before the softmax; 1 leaves them alone."""
+
+    temperature: Annotated[float, Field(gt=0, le=1_000)]
+
+
+class Task(Model):
+    """One diagnosis: `positive` is the index of the class whose probability is reported.
+
+    At or above `threshold` the slide is called positive.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
+    positive: Annotated[int, Field(ge=0)]
+    threshold: Share
+    calibration: Calibration
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.positive >= len(self.classes):
+            raise ValueError(f"positive {self.positive} is not one of {len(self.classes)} classes")
+        return self
+
+
+class AdequacySpec(Model):
+    """Below any of these a slide is `unsatisfactory`, never `negative`.
+
+    `min_coverage` is the share of planned tiles that must be readable, `min_cellular_tiles` a
+    count, `min_in_focus_share` of the cellular tiles, `focus_floor` the Laplacian variance of the
+    green plane (8-bit grey levels squared) below which a tile is out of focus on any slide.
+    """
+
+    min_coverage: Share
+    min_cellular_tiles: Annotated[int, Field(ge=0, le=1_000_000)]
+    min_in_focus_share: Share
+    focus_floor: Annotated[float, Field(ge=0)]
+
+
+class TrainingData(Model):
+    """A data set the weights were trained on; `count` items of it."""
+
+    name: Name
+    licence: Name
+    count: Annotated[int, Field(ge=0)]
+
+
+class Evaluation(Model):
+    """A figure with its confidence interval and how it was obtained."""
+
+    task: Name
+    metric: Name
+    value: float
+    ci_low: float
+    ci_high: float
+    protocol: Text
+
+
+class Manifest(Model):
+    """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256."""
+
+    schema_version: Literal[1]
+    name: Name
+    version: Name
+    licence: Name
+    intended_use: Text
+    trained: bool
+    tile: TileSpec
+    input: InputSpec
+    colour: ColourSpec
+    encoder: EncoderSpec
+    aggregator: AggregatorSpec
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1, max_length=64)]
+    detector: None
+    adequacy: AdequacySpec
+    training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1_000)]
+    evaluation: Annotated[tuple[Evaluation, ...], Field(max_length=1_000)]
+    files: Annotated[dict[RelativePath, Sha256], Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        config = self.aggregator.config
+        if self.encoder.width != config.embed_dim_in:
+            raise ValueError(
+                f"encoder.width is {self.encoder.width}, "
+                f"aggregator.config.embed_dim_in {config.embed_dim_in}"
+            )
+        if tuple(len(task.classes) for task in self.tasks) != config.classes:
+            raise ValueError(
+                f"tasks: {[len(task.classes) for task in self.tasks]} classes, but "
+                f"aggregator.config.classes is {list(config.classes)}"
+            )
+        if len({task.name for task in self.tasks}) != len(self.tasks):
+            raise ValueError("tasks: two tasks have the same name")
+        for key, file in (("encoder", self.encoder.file), ("aggregator", self.aggregator.file)):
+            if file not in self.files:
+                raise ValueError(f"{key}.file {file!r} is not listed in files")
+        return self
