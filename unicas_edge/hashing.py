@@ -35,8 +35,11 @@ class FileHash:
 
     def _run(self) -> None:
         digest, size = hashlib.sha256(), 0
-        with self._path.open("rb") as file:
-            while (chunk := file.read(_CHUNK_BYTES)) and not self._stop.is_set():
-                digest.update(chunk)
-                size += len(chunk)
+        try:
+            with self._path.open("rb") as file:
+                while (chunk := file.read(_CHUNK_BYTES)) and not self._stop.is_set():
+                    digest.update(chunk)
+                    size += len(chunk)
+        except OSError:
+            return  # the tiles fail too, and say so with their places; no hash is then given
         self._digest = (digest.hexdigest(), size)

@@ -24,7 +24,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.diagnose import MEASURED, Context, Evidence, Status, diagnose
 from unicas_edge.encode import EncodeQueue
 from unicas_edge.engines import Encoder, open_encoder
-from unicas_edge.errors import SessionError
+from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.measure import is_background, luma_score, measure
 from unicas_edge.normalise import Normaliser, centre_crop
 from unicas_edge.result import Engine, SlideInfo, SlideResult
@@ -307,6 +307,12 @@ class Session:
                 self._tokens.pop(cell, None)
 
     def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
+        if not np.isfinite(token).all():
+            x, y = self.grid.origin(cell)
+            raise EngineError(
+                f"the encoder gave a token that is not finite for the tile at level-0 ({x}, {y}); "
+                "the model or its precision does not hold up; try another --backend"
+            )
         number = self.grid.field_of(cell)
         with self._tokens_lock:
             if number in self._open or number in self._best:
