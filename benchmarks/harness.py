@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("numpy", "simplejpeg", "tifffile", "openslide-bin", "pillow", "onnxruntime", "torch")
 
 
@@ -56,3 +60,39 @@ def alternate(contestants: dict[str, Callable[[], object]], rounds: int) -> dict
 def ratio(ours: list[float], theirs: list[float]) -> float:
     """Median over the rounds of theirs / ours, each round against its neighbour in time."""
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+#: run as a program: does what the arguments after the first say, then writes its own peak resident
+#: kB to the file named first. Not ru_maxrss of the child: Linux hands the parent's maximum on.
+_WATCHED = """
+import atexit, resource, sys
+from pathlib import Path
+
+def write_peak(target=Path(sys.argv[1])):
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kB elsewhere
+    target.write_text(found[0] if found else str(own // 1024 if sys.platform == "darwin" else own))
+
+atexit.register(write_peak)
+code, sys.argv = sys.argv[2], ["-c", *sys.argv[3:]]
+exec(compile(code, "<watched>", "exec"))
+"""
+
+
+def peak_megabytes(code: str, *arguments: str) -> float:
+    """Return the peak resident MB of a fresh process that runs `code`, its imports included.
+
+    `RuntimeError` with what it said where it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder) / "peak"
+        run = subprocess.run(
+            [sys.executable, "-c", _WATCHED, str(peak), code, *arguments],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        if run.returncode:
+            raise RuntimeError(f"exit {run.returncode}: {run.stderr[-2000:]}{run.stdout[-2000:]}")
+        return int(peak.read_text()) / 1024

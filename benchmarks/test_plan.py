@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import openslide
 import pytest
 import tifffile
-from harness import alternate
+from harness import alternate, peak_megabytes
 from slides import large_slide
 
 from unicas_edge.slide import open_slide
 from unicas_edge.tiles import Grid, plan
 
-ROOT = Path(__file__).resolve().parent.parent
 SIDE = 317 * 256  # 100,489 tiles
 SECONDS, MEGABYTES = 0.5, 200
 
@@ -45,25 +42,15 @@ def tifffile_alone(path: Path) -> None:
         assert len(tiff.pages[0].databytecounts) == 317**2
 
 
-def peak_megabytes(path: Path) -> float:
-    """Peak resident memory of a fresh process that only plans, its imports included."""
-    code = (
-        "import resource, sys\n"
-        "from unicas_edge.slide import open_slide\n"
-        "from unicas_edge.tiles import Grid, plan\n"
-        "with open_slide(sys.argv[1]) as slide:\n"
-        "    grid = Grid(slide.width, slide.height, 1.0)\n"
-        "    assert len(plan(grid, slide.content(grid), 800)) == 800\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(run.stdout) / (2**20 if sys.platform == "darwin" else 1024)
+#: no more than planning imports
+PLAN = """
+import sys
+from unicas_edge.slide import open_slide
+from unicas_edge.tiles import Grid, plan
+with open_slide(sys.argv[1]) as slide:
+    grid = Grid(slide.width, slide.height, 1.0)
+    assert len(plan(grid, slide.content(grid), 800)) == 800
+"""
 
 
 def test_planning_100_000_tiles(slide_100k, benchmark, figures):
@@ -79,7 +66,7 @@ def test_planning_100_000_tiles(slide_100k, benchmark, figures):
     figures.add(f"{ours} (slowest of 5)", f"{worst:.3f}", f"< {SECONDS}", worst < SECONDS)
     for name in peers:
         figures.add(name, f"{max(seconds[name]):.3f}")
-    peak = peak_megabytes(slide_100k)
+    peak = peak_megabytes(PLAN, str(slide_100k))
     figures.add("peak memory of planning, MB", f"{peak:.0f}", f"< {MEGABYTES}", peak < MEGABYTES)
     assert worst < SECONDS
     assert peak < MEGABYTES
