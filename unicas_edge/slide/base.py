@@ -70,6 +70,9 @@ class Slide(ABC):
     `offset` is where our level-0 (0, 0) lies in the frame of the file's own format, in level-0
     pixels: (0, 0) but for formats that OpenSlide places on a larger canvas (MRXS and others with
     bounds). QuPath shows the frame that begins at the bounds, which is ours.
+
+    Pixels are the stored ones: no reader applies an embedded ICC profile, as OpenSlide, TRIDENT and
+    the published pipeline do not either.
     """
 
     path: Path

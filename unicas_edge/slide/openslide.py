@@ -109,7 +109,8 @@ class OpenSlideSlide(Slide):
             image = handle.read_region(place, level.index, (width, height))
         except openslide.OpenSlideError as error:
             self._reopen(handle)
-            raise TileError(self.path, *place, f"OpenSlide: {error}") from error
+            corner = round(x * level.downsample), round(y * level.downsample)
+            raise TileError(self.path, *corner, f"OpenSlide: {error}") from error
         return _over_white(np.asarray(image))
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from unicas_edge.slide.overlap import overlaps
 
 UInt8Image = NDArray[np.uint8]
 
-#: Up to this shrink factor weights of 8 bits in uint16 are within one grey level of exact
-#: arithmetic; beyond it single weights become too small and 16 bits in uint32 are used.
+#: Up to this shrink factor weights of 8 bits in uint16 are exact enough; beyond it single weights
+#: become too small, and 16 bits in uint32 are used.
 _NARROW = 4.0
 
 
@@ -21,9 +21,9 @@ def area_resample(
     """Return uint8 RGB [height, width, 3]: output pixel (0, 0) begins at (x, y) of `image`.
 
     `image` is uint8 [H, W, 3], `scale` its pixels per output pixel. From 1 up every output pixel is
-    the mean of the `scale` x `scale` area under it, fractions of source pixels included, within one
-    grey level of exact arithmetic; below 1 it is bicubic. (Pillow's BOX filter is exact for whole
-    factors only: at fractional ones it takes a source pixel wholly or not at all.)
+    the mean of the `scale` x `scale` area under it, fractions of source pixels included, within 1.6
+    grey levels of exact arithmetic (0.2 on average); below 1 it is bicubic. (Pillow's BOX filter is
+    exact for whole factors only: at others it takes a source pixel wholly or not at all.)
     """
     if scale < 1:
         box = (x, y, x + width * scale, y + height * scale)

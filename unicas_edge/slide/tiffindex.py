@@ -26,7 +26,7 @@ from unicas_edge.slide.spacing import (
 #: Pixels of one tile: 4096 x 4096, 48 MiB decoded.
 MAX_TILE_PIXELS = 1 << 24
 MAX_SIDE = 1 << 31
-_JPEG, _CONTIG = 7, 1
+_JPEG, _CONTIG, _TILE_WIDTH = 7, 1, 322
 #: PhotometricInterpretation -> (samples, colour); JPEG tiles of other kinds are left to pyvips.
 _COLOURS = {1: (1, "grey"), 2: (3, "rgb"), 6: (3, "ycbcr")}
 #: NewSubfileType bits: reduced, page, mask; Aperio's macro is reduced | 8.
@@ -117,7 +117,9 @@ def read_tables(path: Path, size: int) -> tuple[dict[Place, TileTable], Hints]:
             (number, sub): _table(path, size, page)
             for number, top in enumerate(tiff.pages)
             for sub, page in enumerate((top, *(getattr(top, "pages", None) or ())), start=-1)
-            if page.is_tiled and int(page.planarconfig) == _CONTIG and page.imagedepth == 1
+            if _TILE_WIDTH in page.tags
+            and int(page.planarconfig) == _CONTIG
+            and page.imagedepth == 1
         }
         return tables, _hints(tiff, tiff.pages.first)
 
@@ -163,7 +165,7 @@ def _is_tiled_jpeg(page: Page) -> bool:
     """Return whether the fast path decodes the page: JPEG tiles, 8 bits, samples interleaved."""
     samples = _COLOURS.get(int(page.photometric), (0, ""))[0]
     return (
-        page.is_tiled
+        _TILE_WIDTH in page.tags  # not `is_tiled`, which a width of 0 turns off
         and int(page.compression) == _JPEG
         and page.samplesperpixel == samples
         and page.bitspersample == 8

@@ -145,20 +145,26 @@ class _Walk:
         if not big and self._file.size > _CLASSIC_LIMIT:
             self._found.ndpi = True
             return self._found
-        waiting = [self._unpack(self._layout.offset, 8 if big else 4)]
-        while waiting:
-            if offset := waiting.pop():
-                waiting.extend(self._ifd(offset))
-            if self._found.ndpi:
-                break
+        nobody: frozenset[int] = frozenset()
+        waiting = [(self._unpack(self._layout.offset, 8 if big else 4), nobody)]
+        while waiting and not self._found.ndpi:
+            offset, before = waiting.pop()
+            if offset:
+                waiting.extend((n, before | {offset}) for n in self._ifd(offset, before))
         if not self._found.ifds:
             raise self._error("the TIFF holds no image")
         return self._found
 
-    def _ifd(self, offset: int) -> list[int]:
-        """Visit one IFD; return the offsets of its SubIFDs and of the next one."""
-        if offset in self._seen:
+    def _ifd(self, offset: int, before: frozenset[int]) -> list[int]:
+        """Visit one IFD; return the offsets of its SubIFDs and of the next one.
+
+        `before` are the IFDs that lead here. tifffile both lists SubIFDs and chains them, so that
+        one that was seen by another way is no loop.
+        """
+        if offset in before:
             raise self._error(f"IFDs form a loop at byte {offset}")
+        if offset in self._seen:
+            return []
         self._seen.add(offset)
         if len(self._seen) > MAX_IFDS:
             raise self._error(f"more than {MAX_IFDS} IFDs")

@@ -110,7 +110,7 @@ class VipsSlide(Slide):
 
     def read_level(self, level: Level, x: int, y: int, width: int, height: int) -> UInt8Image:
         """As `Slide.read_level`, composed of source tiles."""
-        stored = self._stored[level.index]
+        stored = self._level(level)
         across, down = stored.tile_width, stored.tile_height
         canvas = np.empty((height, width, 3), np.uint8)
         for row in range(y // down, (y + height - 1) // down + 1):
@@ -132,11 +132,15 @@ class VipsSlide(Slide):
         self._local = threading.local()
         self._cache.clear()
 
-    def _tile(self, level: Level, row: int, col: int) -> UInt8Image:
-        """Return a source tile, cut at the level's edge; `TileError` where it does not decode."""
+    def _level(self, level: Level) -> _Stored:
+        """Return what a level is read from."""
         if not self._stored:
             raise SlideError(self.path, "the slide is closed")
-        stored = self._stored[level.index]
+        return self._stored[level.index]
+
+    def _tile(self, level: Level, row: int, col: int) -> UInt8Image:
+        """Return a source tile, cut at the level's edge; `TileError` where it does not decode."""
+        stored = self._level(level)
         number = row * stored.across + col
         try:
             return self._cache.get(
