@@ -81,8 +81,8 @@ def _rows(path: Path, rows: csv.DictReader[str]) -> Iterator[Target]:
     seen: set[Path] = set()
     for row in rows:
         name = (row["wsi"] or "").strip()
-        if not name:
-            raise SlideError(path, f"line {rows.line_num}: the column 'wsi' is empty")
+        if not name or "\0" in name:
+            raise SlideError(path, f"line {rows.line_num}: the column 'wsi' holds no path")
         slide = path.parent / name
         target = Target(slide, *_mpp(row.get("mpp")))
         if slide.resolve() in seen:

@@ -1,0 +1,147 @@
+"""Builds the embedded bundle: the right shape, the right size, and weights that know nothing.
+
+``python -m unicas_edge.export.untrained OUT`` writes it. Rebuilding gives the same bytes anywhere:
+weights come from integer arithmetic on a counter-based stream, never from a mathematical library.
+
+Why the adequacy limits are what they are. `min_coverage` 0.95: the published bags were cut from
+undamaged slides, and one field in twenty lost is more than a decoder loses by accident.
+`min_cellular_tiles` 32, two fields: even a crowded monolayer shows about ten squamous cells on a
+tile of 128 um, so fewer tiles hold a few hundred of the 5,000 cells that the Bethesda system asks
+for; it is a floor, not a promise of adequacy. `min_in_focus_share` 0.5: below it the out-of-focus
+tiles decide. `focus_floor` 20: a Laplacian variance that sensor noise alone reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from unicas_edge.bundle import MANIFEST_NAME
+from unicas_edge.export import vit
+from unicas_edge.manifest import AggregatorConfig, Manifest
+from unicas_edge.weights import parameter_shapes
+
+ENCODER, AGGREGATOR = "encoder.onnx", "aggregator.safetensors"
+VIT = vit.ViT()
+CONFIG = AggregatorConfig(
+    embed_dim_in=VIT.width, embed_dim=128, depth=4, num_heads=4, mlp_ratio=2.0, num_tasks=3,
+    classes=(2, 2, 2), num_experts=4, top_m=256,
+)  # fmt: skip
+
+
+def draw(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the weight `key`: a stream seeded by its CRC-32, scaled by 1 / sqrt(fan in).
+
+    Norm weights lie around 1; biases, tokens, and positions get a standard deviation of 0.02.
+    """
+    sample = _near_normal(zlib.crc32(key.encode()), shape)
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf == "phi":
+        sample /= math.sqrt(shape[0])
+    elif leaf in {"bias", "cls_token", "pos_embed", "task_tokens"}:
+        sample *= 0.02
+    elif len(shape) == 1:
+        sample = 1 + 0.02 * sample
+    else:
+        sample /= math.sqrt(math.prod(shape[1:]))
+    return sample.astype(np.float32)
+
+
+def _near_normal(seed: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a normal sample cut at 3.5 sigma: the sum of four 16-bit uniforms (Irwin-Hall).
+
+    NumPy promises that PCG64's raw stream never changes, which it does not for its normals.
+    """
+    raw = np.random.PCG64(seed).random_raw(math.prod(shape))
+    quarters = np.ascontiguousarray(raw).view(np.uint16).reshape(-1, 4)
+    centred = quarters.sum(axis=1, dtype=np.int64) - 2 * 65_535
+    return (centred * (math.sqrt(3) / 65_536)).reshape(shape)
+
+
+def encoder_bytes() -> bytes:
+    """Return the encoder, ViT-Ti/16 at 224, as an ONNX file."""
+    shapes = vit.parameter_shapes(VIT)
+    model = vit.build(VIT, lambda key: draw(key, shapes[key]))
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def aggregator_bytes() -> bytes:
+    """Return the aggregator as a safetensors file, float16, its configuration in the metadata."""
+    weights = {
+        key: draw(key, shape).astype(np.float16) for key, shape in parameter_shapes(CONFIG).items()
+    }
+    return save(weights, metadata={"config": CONFIG.model_dump_json()})
+
+
+def manifest(files: dict[str, bytes]) -> Manifest:
+    """Return the manifest of the untrained bundle for the given files."""
+    content: dict[str, Any] = {
+        "schema_version": 1,
+        "name": "untrained-vit-ti16",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "intended_use": "Shows that the pipeline works; the weights are random. No use on patients.",
+        "trained": False,
+        "tile": {"size_px": 256, "crop_px": 224, "um_px": 0.5, "field_tiles": 4, "max_tiles": 800},
+        "input": {
+            "layout": "NCHW",
+            "dtype": "float32",
+            "mean": [0.485, 0.456, 0.406],  # ImageNet's, as DINOv2 and the published encoder use
+            "std": [0.229, 0.224, 0.225],
+        },
+        "colour": {"default": "none", "target": None},
+        "encoder": {"file": ENCODER, "format": "onnx", "width": VIT.width, "precision": "fp32"},
+        "aggregator": {"file": AGGREGATOR, "config": CONFIG.model_dump()},
+        "tasks": [_task(name) for name in ("cancer", "candidiasis", "cluecell")],
+        "detector": None,
+        "adequacy": {
+            "min_coverage": 0.95,
+            "min_cellular_tiles": 32,
+            "min_in_focus_share": 0.5,
+            "focus_floor": 20.0,
+        },
+        "training_data": [],
+        "evaluation": [],
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+    }
+    return Manifest.model_validate_json(json.dumps(content))
+
+
+def _task(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "classes": ["negative", "positive"],
+        "positive": 1,
+        "threshold": 0.5,
+        "calibration": {"temperature": 1.0},
+    }
+
+
+def write(folder: Path) -> None:
+    """Write the untrained bundle into `folder`, creating it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {ENCODER: encoder_bytes(), AGGREGATOR: aggregator_bytes()}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    text = manifest(files).model_dump_json(indent=2) + "\n"
+    (folder / MANIFEST_NAME).write_bytes(text.encode())
+
+
+def main() -> None:
+    """Command line: write the bundle into the folder given."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()

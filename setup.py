@@ -1,0 +1,26 @@
+"""Builds the one extension: csrc/*.c and the Cython module, one abi3 wheel for CPython >= 3.11."""
+
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# No contraction: variants give the same bits only if a * b + c is never fused (unicas_edge.h).
+GNU_FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
+MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise"]
+
+native = Extension(
+    "unicas_edge._native",
+    sources=["unicas_edge/_native.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
+    depends=sorted(map(str, Path("csrc").rglob("*.h"))),
+    include_dirs=["csrc"],
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],
+    extra_compile_args=MSVC_FLAGS if sys.platform == "win32" else GNU_FLAGS,
+    py_limited_api=True,
+)
+
+setup(
+    ext_modules=cythonize([native], language_level=3),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

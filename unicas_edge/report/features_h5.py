@@ -1,0 +1,118 @@
+"""``features.h5``: the CLS tokens and where they come from, as TRIDENT and CLAM keep them.
+
+`features` float32 [N, D] and `coords` int64 [N, 2], level-0 (x, y) of the top left corner, row for
+row, with TRIDENT's attributes on `coords`. TRIDENT and CLAM read both with ``[:]`` and add the
+batch axis themselves. CLAM's `patch_level` is left out on purpose: CLAM would read `patch_size`
+pixels of that level, which is not what our tiles are on a slide finer than the bundle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge.errors import OutputError
+from unicas_edge.report.files import atomic_write
+from unicas_edge.result import UNTRAINED, SlideResult
+
+FEATURES = "features.h5"
+
+#: Scanner convention: 10 um/px at 1x, so 0.5 um/px is 20x and 0.25 is 40x.
+UM_PX_AT_1X = 10.0
+STANDARD_MAGNIFICATIONS = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
+
+#: Rows of a chunk; the first axis can grow, for both projects append to such files.
+CHUNK_ROWS = 64
+
+
+def magnification(um_px: float) -> int | float:
+    """Return the objective that scanners name for `um_px`: an integer wherever that is one.
+
+    The nearest of the customary ones if within 15 %, as 0.2431 and 0.2278 um/px are both 40x.
+    """
+    exact = UM_PX_AT_1X / um_px
+    nearest = min(STANDARD_MAGNIFICATIONS, key=lambda standard: abs(standard - exact))
+    value = nearest if abs(nearest - exact) <= 0.15 * nearest else round(exact, 2)
+    return int(value) if value == int(value) else value
+
+
+def token_coords(result: SlideResult) -> NDArray[np.int64]:
+    """Return the level-0 (x, y) of the tile behind each row of `features`, int64 [N, 2].
+
+    `OutputError` if the tile table does not name every row exactly once.
+    """
+    count = 0 if result.features is None else len(result.features)
+    if result.tiles is None:
+        tiles = np.zeros(0, [("minx", "i8"), ("miny", "i8"), ("token", "i8")])
+    else:
+        tiles = result.tiles[result.tiles["token"] >= 0]
+    tiles = tiles[np.argsort(tiles["token"], kind="stable")]
+    if not np.array_equal(tiles["token"], np.arange(count)):
+        raise OutputError(
+            f"{result.slide.path}: {FEATURES}: {count} tokens but the tile table names "
+            f"{len(tiles)}; this is a defect of the stage that made it, please report it"
+        )
+    return np.stack([tiles["minx"], tiles["miny"]], axis=1).astype(np.int64)
+
+
+def coords_attributes(result: SlideResult) -> dict[str, Any]:
+    """Return TRIDENT's attributes of `coords`, and the crop and spacing that it does not know."""
+    made, slide = result.preprocessing, result.slide
+    return {
+        "patch_size": made.tile_px,
+        "patch_size_level0": round(made.tile_px * made.downsample),
+        "level0_magnification": magnification(slide.um_px),
+        "target_magnification": magnification(made.um_px),
+        "overlap": 0,
+        "name": slide.name,
+        "savetodir": "None",
+        "level0_width": slide.width,
+        "level0_height": slide.height,
+        "crop_px": made.crop_px,
+        "level0_um_px": slide.um_px,
+        "um_px": made.um_px,
+    }
+
+
+def provenance(result: SlideResult) -> dict[str, Any]:
+    """Return what names the model: kept on `features` and on the file."""
+    notices = [*result.notices]
+    if not result.bundle.trained and UNTRAINED not in notices:
+        notices.append(UNTRAINED)
+    return {
+        "encoder": f"{result.bundle.name} {result.bundle.version}",
+        "bundle": result.bundle.name,
+        "bundle_version": result.bundle.version,
+        "bundle_trained": result.bundle.trained,
+        "engine": f"{result.engine.name} {result.engine.version} {result.engine.precision}",
+        "unicas_edge_version": result.unicas_edge_version,
+        "notice": "; ".join(notices),
+    }
+
+
+def write_features_h5(path: Path, result: SlideResult) -> None:
+    """Write the tokens of `result` to `path`; `OutputError` where that fails.
+
+    A slide without tokens gets `features` float32 [0, 0] and `coords` int64 [0, 2].
+    """
+    coords = token_coords(result)
+    features = result.features
+    features = np.zeros((0, 0), np.float32) if features is None else features
+    # a Python file, so that a full disk is a plain OSError and never an HDF5 handle left half open
+    with atomic_write(path) as handle, h5py.File(handle, "w") as file:
+        _dataset(file, "features", np.ascontiguousarray(features, np.float32)).update(
+            {"name": result.slide.name, "savetodir": "None"} | provenance(result)
+        )
+        _dataset(file, "coords", coords).update(coords_attributes(result))
+        file.attrs.update(provenance(result))
+
+
+def _dataset(file: h5py.File, name: str, values: NDArray[Any]) -> h5py.AttributeManager:
+    """Store `values` so that rows can be appended; return its attributes."""
+    shape = (max(1, min(CHUNK_ROWS, values.shape[0])), max(1, values.shape[1]))
+    limit = (None, values.shape[1] or None)
+    return file.create_dataset(name, data=values, chunks=shape, maxshape=limit).attrs

@@ -1,0 +1,164 @@
+"""Many slides into one output folder: resume, share the work, go on past bad slides.
+
+Each slide is claimed under a lock of the operating system before it is looked at, so that several
+processes may run on one folder; a process that dies releases its slide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from unicas_edge import __version__
+from unicas_edge.bundle import Bundle
+from unicas_edge.errors import OutputError, UnicasError
+from unicas_edge.pipeline import Options, Screener
+from unicas_edge.reading import Progress
+from unicas_edge.report import write_result
+from unicas_edge.result import SlideResult
+from unicas_edge.store import OutputFolder, slide_names
+from unicas_edge.targets import Target
+
+#: done: screened now; kept: an earlier result stands; elsewhere: another process has it;
+#: unsatisfactory: screened, but not seen well enough; failed: see `error`.
+DONE, KEPT, ELSEWHERE, UNSATISFACTORY, FAILED = (
+    "done", "kept", "elsewhere", "unsatisfactory", "failed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one slide. `ok` is False where a person has to look at the file."""
+
+    name: str
+    path: Path
+    status: str
+    ok: bool = True
+    folder: Path | None = None
+    result: SlideResult | None = None
+    error: str | None = None
+
+
+class Reporter(Protocol):
+    """Who is told, as `console.Console` is."""
+
+    def slide(self, name: str, number: int, total: int) -> AbstractContextManager[Progress]:
+        """Begin a slide; gives the callback for its progress."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell what became of a slide."""
+
+    def summary(self, outcomes: list[Outcome]) -> None:
+        """Tell how the run ended."""
+
+
+def screen_all(
+    targets: Sequence[Target],
+    output: Path,
+    bundle: Bundle,
+    options: Options,
+    reporter: Reporter,
+    *,
+    force: bool = False,
+    skip_existing: bool = False,
+    arguments: Sequence[str] = (),
+) -> bool:
+    """Screen `targets` into the folder `output`; return whether all of them are well.
+
+    A result made earlier from the same file, bundle and settings is kept; one made with others is
+    an error unless `force` (screen again) or `skip_existing` (keep it). `OutputError` when the
+    folder itself cannot be used: then nothing else would succeed either.
+    """
+    folder = OutputFolder(output)
+    names = slide_names([target.path for target in targets])
+    outcomes: list[Outcome] = []
+    with folder.run(arguments) as log, Screener(bundle, options) as screener:
+        job = _Job(folder, screener, force=force, skip_existing=skip_existing)
+        for number, (name, target) in enumerate(zip(names, targets, strict=True), 1):
+            with reporter.slide(name, number, len(targets)) as progress:
+                outcome = job.screen(name, target, progress)
+            outcomes.append(outcome)
+            log.add(outcome.name, outcome.path, outcome.status, outcome.error, outcome.result)
+            reporter.outcome(outcome)
+    reporter.summary(outcomes)
+    return all(outcome.ok for outcome in outcomes)
+
+
+def resume_key(path: Path, bundle: Bundle, options: Options) -> str:
+    """Return what makes two runs the same: file (path, size, time), bundle, settings, version."""
+    about = path.stat()
+    facts = {
+        "path": str(path.resolve()), "size": about.st_size, "mtime": about.st_mtime_ns,
+        "bundle": bundle.digest, "version": __version__, **asdict(options),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class _Job:
+    """How one slide of the run is treated."""
+
+    def __init__(
+        self, folder: OutputFolder, screener: Screener, *, force: bool, skip_existing: bool
+    ) -> None:
+        self._folder = folder
+        self._screener = screener
+        self._force = force
+        self._skip_existing = skip_existing
+
+    def screen(self, name: str, target: Target, progress: Progress) -> Outcome:
+        if target.problem is not None:
+            return self._failed(name, target.path, f"{target.path}: {target.problem}")
+        try:
+            with self._folder.claim(name) as claimed:
+                if not claimed:
+                    return Outcome(name, target.path, ELSEWHERE)
+                return self._claimed(name, target, progress)
+        except UnicasError as error:
+            return self._failed(name, target.path, str(error))
+
+    def _claimed(self, name: str, target: Target, progress: Progress) -> Outcome:
+        options = self._screener.options
+        mpp = target.mpp or options.mpp
+        try:
+            key = resume_key(target.path, self._screener.bundle, options)
+            key = f"{key[:32]}-{mpp}"
+        except OSError as error:
+            raise OutputError(f"{target.path}: {error.strerror}; check the path") from error
+        slot = self._folder.slide(name)
+        if (kept := self._kept(name, key)) is not None:
+            return Outcome(name, target.path, KEPT, folder=slot, result=kept)
+        screened = self._screener.screen(
+            target.path, mpp=mpp, resume_key=key, progress=progress
+        )
+        write_result(slot, screened.result, screened.overview, screened.top_tiles)
+        return _outcome(name, target.path, slot, screened.result)
+
+    def _kept(self, name: str, key: str) -> SlideResult | None:
+        existing = self._folder.existing(name)
+        if existing is None:
+            return None
+        if self._skip_existing:
+            return existing
+        same = existing.settings.get("resume_key") == key
+        if self._force and not self._folder.made_by_another_since_start(name):
+            return None
+        if same:
+            return existing
+        raise OutputError(
+            f"{self._folder.slide(name)}: holds a result of another slide, bundle or settings; "
+            "--force replaces it, --skip-existing keeps it"
+        )
+
+    def _failed(self, name: str, path: Path, error: str) -> Outcome:
+        return Outcome(name, path, FAILED, ok=False, error=error)
+
+
+def _outcome(name: str, path: Path, folder: Path, result: SlideResult) -> Outcome:
+    readable = result.coverage.coverage >= 1 or result.adequacy.satisfactory
+    status = DONE if result.adequacy.satisfactory else UNSATISFACTORY
+    return Outcome(name, path, status, ok=readable, folder=folder, result=result)
