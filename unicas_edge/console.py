@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from unicas_edge.report.overview import OVERVIEW
 from unicas_edge.result import NOTICE, UNTRAINED, SlideResult
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Console:
             self._out.print(f"  [yellow]warning: {escape(warning)}[/]")
         if outcome.folder is not None:
             self._out.print(f"  result:  {escape(str(outcome.folder / 'result.json'))}")
-            self._out.print(f"  look at: {escape(str(outcome.folder / 'overview.png'))}")
+            self._out.print(f"  look at: {escape(str(outcome.folder / OVERVIEW))}")
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from unicas_edge.engines import open_encoder, usable_cores
 from unicas_edge.errors import UnicasError
 from unicas_edge.normalise import Normaliser
 from unicas_edge.result import UNTRAINED
-from unicas_edge.slide import readers
+from unicas_edge.slide.registry import readers
 
 PACKAGES = (
     "numpy", "onnxruntime", "tifffile", "simplejpeg", "pyvips", "pyvips-binary", "pillow", "h5py",

@@ -25,10 +25,16 @@ from unicas_edge.store import OutputFolder, slide_names
 from unicas_edge.targets import Target
 
 #: done: screened now; kept: an earlier result stands; elsewhere: another process has it;
-#: unsatisfactory: screened, but not seen well enough; failed: see `error`.
-DONE, KEPT, ELSEWHERE, UNSATISFACTORY, FAILED = (
-    "done", "kept", "elsewhere", "unsatisfactory", "failed",
-)  # fmt: skip
+#: conflict: a result made otherwise is in the way, and stands; failed: see `error`.
+DONE, KEPT, ELSEWHERE, CONFLICT, FAILED = "done", "kept", "elsewhere", "conflict", "failed"
+#: screened, but not seen well enough for a decision
+UNSATISFACTORY = "unsatisfactory"
+
+
+_CONFLICT = (
+    "holds a result of another slide, bundle or settings; --force replaces it, "
+    "--skip-existing keeps it"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,10 @@ def screen_all(
             with reporter.slide(name, number, len(targets)) as progress:
                 outcome = job.screen(name, target, progress)
             outcomes.append(outcome)
-            log.add(outcome.name, outcome.path, outcome.status, outcome.error, outcome.result)
+            log.add(
+                outcome.name, outcome.path, outcome.status, outcome.error, outcome.result,
+                summarise=outcome.status not in (ELSEWHERE, CONFLICT),
+            )  # fmt: skip
             reporter.outcome(outcome)
     reporter.summary(outcomes)
     return all(outcome.ok for outcome in outcomes)
@@ -130,29 +139,20 @@ class _Job:
         except OSError as error:
             raise OutputError(f"{target.path}: {error.strerror}; check the path") from error
         slot = self._folder.slide(name)
-        if (kept := self._kept(name, key)) is not None:
-            return Outcome(name, target.path, KEPT, folder=slot, result=kept)
+        existing = self._folder.existing(name)
+        if existing is not None and not self._again(name):
+            if self._skip_existing or existing.settings.get("resume_key") == key:
+                return Outcome(name, target.path, KEPT, folder=slot, result=existing)
+            return Outcome(name, target.path, CONFLICT, ok=False, error=f"{slot}: {_CONFLICT}")
         screened = self._screener.screen(
             target.path, mpp=mpp, resume_key=key, progress=progress
         )
         write_result(slot, screened.result, screened.overview, screened.top_tiles)
         return _outcome(name, target.path, slot, screened.result)
 
-    def _kept(self, name: str, key: str) -> SlideResult | None:
-        existing = self._folder.existing(name)
-        if existing is None:
-            return None
-        if self._skip_existing:
-            return existing
-        same = existing.settings.get("resume_key") == key
-        if self._force and not self._folder.made_by_another_since_start(name):
-            return None
-        if same:
-            return existing
-        raise OutputError(
-            f"{self._folder.slide(name)}: holds a result of another slide, bundle or settings; "
-            "--force replaces it, --skip-existing keeps it"
-        )
+    def _again(self, name: str) -> bool:
+        """With `force` everything is screened again, but not what another process just made."""
+        return self._force and not self._folder.made_since_start(name)
 
     def _failed(self, name: str, path: Path, error: str) -> Outcome:
         return Outcome(name, path, FAILED, ok=False, error=error)
