@@ -71,7 +71,7 @@ def coverage_of(tiles: Any, grid: Grid, keep: int) -> model.Coverage:
         encoded=keep - len(failed), background=0, sparse=0, failed=len(failed),
         coverage=1 - len(failed) / keep,
         failures=[
-            model.Failure(x=int(t["minx"]), y=int(t["miny"]), cause="corrupt JPEG: bad Huffman code")
+            model.Failure(x=int(t["minx"]), y=int(t["miny"]), cause="corrupt JPEG: bad code")
             for t in failed
         ],
     )  # fmt: skip
@@ -100,7 +100,7 @@ def make_result(
         "created": "2026-01-02T03:04:05+00:00",
         "slide": model.SlideInfo(
             path="slides/case 17.svs", name="case 17.svs", reader="tiff", width=width,
-            height=height, um_px=0.5 / downsample, um_px_source="Aperio MPP", size_bytes=123_456_789,
+            height=height, um_px=0.5 / downsample, um_px_source="Aperio MPP", size_bytes=123_456,
             sha256="ab" * 32,
         ),
         "bundle": model.BundleInfo(
@@ -108,7 +108,8 @@ def make_result(
         ),
         "preprocessing": model.Preprocessing(
             tile_px=256, crop_px=224, um_px=0.5, downsample=downsample, colour_mode="none",
-            colour_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], mean=[0.5] * 3, std=[0.25] * 3,
+            colour_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
+            mean=[0.5] * 3, std=[0.25] * 3,
         ),
         "engine": model.Engine(
             name="onnxruntime", version="1.23", precision="fp32", device="cpu", threads=2,

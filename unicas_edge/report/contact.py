@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unicas_edge.errors import TileError
-from unicas_edge.report.draw import canvas, fit, save_jpeg, scale_bar, write
+from unicas_edge.report.draw import canvas, fit, save_jpeg, scale_bar, scale_bar_width, write
 from unicas_edge.report.layout import (
     BODY,
     FOOTER,
@@ -55,7 +55,7 @@ def draw_contact(result: SlideResult, pixels: TilePixels) -> Image.Image:
         _section(image, draw, y + HEAD, tiles=sections[number], side=side, pixels=pixels)
         y += _height(sections[number], side)
     um_px = result.preprocessing.um_px
-    scale_bar(draw, (width - MARGIN - 200, 67), um_px, 120)
+    scale_bar(draw, (width - MARGIN - scale_bar_width(um_px, 120), 69), um_px, 120)
     draw_footer(draw, result, width, height + FOOTER)
     return image
 

@@ -18,6 +18,7 @@ _EXTRA_GLYPHS = frozenset("©«°±´·»‘’“”…‹›™")
 _SUBSTITUTES = str.maketrans({"µ": "u", "μ": "u", "–": "-", "—": "-", "×": "x"})
 
 JPEG_QUALITY = 90
+BAR_TYPE = 16
 
 
 @functools.cache
@@ -108,13 +109,24 @@ def scale_bar(
 
     `um_px` is micrometres per pixel of the picture; `place` is the left end of the bar's middle.
     """
-    length, label = nice_length(limit_px * um_px)
-    pixels = max(2, round(length / um_px))
+    pixels, label = _bar(um_px, limit_px)
     x, y = place
     draw.rectangle((x, y - 2, x + pixels, y + 1), fill=INK)
     draw.line((x, y - 6, x, y + 5), fill=INK, width=2)
     draw.line((x + pixels, y - 6, x + pixels, y + 5), fill=INK, width=2)
-    return pixels + 10 + write(draw, (x + pixels + 10, y), label, 16, anchor="lm")
+    write(draw, (x + pixels + 10, y), label, BAR_TYPE, anchor="lm")
+    return scale_bar_width(um_px, limit_px)
+
+
+def scale_bar_width(um_px: float, limit_px: int) -> int:
+    """Return the width of a scale bar with its label, in pixels."""
+    pixels, label = _bar(um_px, limit_px)
+    return pixels + 10 + text_width(label, BAR_TYPE)
+
+
+def _bar(um_px: float, limit_px: int) -> tuple[int, str]:
+    length, label = nice_length(limit_px * um_px)
+    return max(2, round(length / um_px)), label
 
 
 def canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:

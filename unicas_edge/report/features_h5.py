@@ -43,6 +43,9 @@ def magnification(um_px: float) -> int | float:
 def token_coords(result: SlideResult) -> NDArray[np.int64]:
     """Return the level-0 (x, y) of the tile behind each row of `features`, int64 [N, 2].
 
+    In the frame of the slide's own format, as TRIDENT gets it from OpenSlide: where the slide has
+    bounds, our frame begins at them.
+
     `OutputError` if the tile table does not name every row exactly once.
     """
     count = 0 if result.features is None else len(result.features)
@@ -56,7 +59,8 @@ def token_coords(result: SlideResult) -> NDArray[np.int64]:
             f"{result.slide.path}: {FEATURES}: {count} tokens but the tile table names "
             f"{len(tiles)}; this is a defect of the stage that made it, please report it"
         )
-    return np.stack([tiles["minx"], tiles["miny"]], axis=1).astype(np.int64)
+    corner = np.array([result.slide.offset_x, result.slide.offset_y])
+    return (np.stack([tiles["minx"], tiles["miny"]], axis=1) + corner).astype(np.int64)
 
 
 def coords_attributes(result: SlideResult) -> dict[str, Any]:

@@ -102,15 +102,17 @@ def draw_verdict(
     colour = DECISIONS[task.decision] if trained else MUTED
     word = task.decision.upper() if trained else f"untrained: {task.decision}"
     taken = write(draw, (x, y), word, BODY, colour, width=width) + 12
-    if width - taken > 60:
-        write(draw, (x + taken, y), verdict(task), BODY, MUTED, width=width - taken)
+    fitting = [form for form in verdicts(task) if text_width(form, BODY) <= width - taken]
+    if fitting:
+        write(draw, (x + taken, y), fitting[0], BODY, MUTED)
 
 
-def verdict(task: TaskResult) -> str:
-    """Return probability and threshold as text."""
+def verdicts(task: TaskResult) -> list[str]:
+    """Return probability and threshold as text, the longest form first."""
     if task.probability is None:
-        return "no probability: no tile could be encoded"
-    return f"probability {task.probability:.3f} · threshold {task.threshold:.3f}"
+        return ["no probability"]
+    value = f"{task.probability:.3f}"
+    return [f"probability {value} · threshold {task.threshold:.3f}", f"probability {value}", value]
 
 
 def spoken(name: str) -> str:

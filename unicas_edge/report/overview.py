@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unicas_edge.report import heatmap
-from unicas_edge.report.draw import canvas, save_jpeg, scale_bar, text_width, write
+from unicas_edge.report.draw import canvas, save_jpeg, scale_bar, scale_bar_width, text_width, write
 from unicas_edge.report.layout import (
     BODY,
     FOOTER,
@@ -34,7 +34,7 @@ MAX_SIDE = 1600
 MIN_WIDTH = 900
 GAP = 28
 CAPTION = 62
-LEGEND = 46
+LEGEND = 54
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,36 @@ def _slide_panel(
     write(draw, (x, y + 32), share, BODY, MUTED, width=room)
     picture, failed, blurred = heatmap.draw_marks(small, result)
     _paste(image, draw, picture, (x, y + CAPTION))
-    middle = y + CAPTION + page.size[1] + 20
     um_px = result.slide.um_px * result.slide.width / page.size[0]
-    taken = scale_bar(draw, (x + 1, middle), um_px, min(180, room // 4)) + 24
-    for colour, label in ((FAILED, f"{failed} unreadable"), (BLURRED, f"{blurred} out of focus")):
-        taken += _key(draw, (x + taken, middle), colour, label, room - taken)
+    keys = [(FAILED, f"{failed} unreadable"), (BLURRED, f"{blurred} out of focus")]
+    _legend(draw, (x, y + CAPTION + page.size[1]), room, um_px, keys)
 
 
-def _key(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], colour: RGB, label: str, room: int
-) -> int:
-    """Draw one entry of the legend if there is room; return the pixels it takes."""
+def _legend(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    room: int,
+    um_px: float,
+    keys: list[tuple[RGB, str]],
+) -> None:
+    """Draw scale bar and keys, on two lines where one is too narrow."""
     x, y = place
-    needed = 20 + text_width(label, SMALL)
-    if needed > room:
-        return 0
+    limit = min(180, room // 4)
+    bar = scale_bar_width(um_px, limit) + 24
+    one_line = bar + sum(40 + text_width(label, SMALL) for _, label in keys) <= room
+    scale_bar(draw, (x + 1, y + (20 if one_line else 14)), um_px, limit)
+    middle = y + (20 if one_line else 38)
+    x += bar if one_line else 0
+    for colour, label in keys:
+        x += _key(draw, (x, middle), colour, label)
+
+
+def _key(draw: ImageDraw.ImageDraw, place: tuple[int, int], colour: RGB, label: str) -> int:
+    """Draw one entry of the legend; return the pixels it takes."""
+    x, y = place
     heatmap.draw_mark(draw, (x, y - 6, x + 12, y + 6), colour, crossed=colour == FAILED)
     write(draw, (x + 20, y), label, SMALL, anchor="lm")
-    return needed + 20
+    return 40 + text_width(label, SMALL)
 
 
 def _paste(
