@@ -7,7 +7,9 @@ figures (under ``extra_info``) and the machine.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line("")
     for line in lines:
         verdict = {None: "", True: "met", False: "MISSED"}[line.met]
-        row = f"{line.measure:58} {line.value:>16}  {line.target:>10}  {verdict}"
+        row = f"{line.measure:68} {line.value:>8}  {line.target:>10}  {verdict}"
         terminalreporter.write_line(row.rstrip())
 
 
@@ -82,6 +84,12 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_slide(tmp_path_factory, data_dir) -> Path:
-    """A slide of the real tiles of one liquid-based preparation, 256-pixel JPEG tiles at 20x."""
-    return compose(data_dir / "lbc_tiles" / FOLDER, tmp_path_factory.mktemp("real") / "real.svs")
+def real_slide(tmp_path_factory, data_dir) -> Callable[[int], Path]:
+    """Gives a slide of the real tiles of one preparation: 256-pixel JPEG of a quality, at 20x."""
+    folder = tmp_path_factory.mktemp("real")
+
+    @cache
+    def slide(quality: int) -> Path:
+        return compose(data_dir / "lbc_tiles" / FOLDER, folder / f"{quality}.svs", quality=quality)
+
+    return slide

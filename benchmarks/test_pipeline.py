@@ -17,7 +17,7 @@ from unicas_edge.session import grid_for
 from unicas_edge.slide import open_slide
 from unicas_edge.tiles import plan
 
-ROUNDS, SHARE = 5, 0.90
+ROUNDS, SHARE, QUALITY = 5, 0.90, 90
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def wanted(crop: np.ndarray) -> bool:
 
 
 def test_whole_pipeline(screener, real_slide, benchmark, figures):
-    batches = prepared_batches(screener, real_slide)
-    encoder = screener.encoder
+    slide, encoder = real_slide(QUALITY), screener.encoder
+    batches = prepared_batches(screener, slide)
 
     def engine_alone() -> None:
         with ThreadPoolExecutor(encoder.workers) as pool:
@@ -63,7 +63,7 @@ def test_whole_pipeline(screener, real_slide, benchmark, figures):
                 assert len(tokens)
 
     def pipeline() -> int:
-        return screener.screen(real_slide).result.coverage.encoded
+        return screener.screen(slide).result.coverage.encoded
 
     tiles = pipeline()
     assert len(batches) == -(-tiles // encoder.batch_size)
