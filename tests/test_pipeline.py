@@ -17,9 +17,9 @@ from unicas_edge.pipeline import Options, Screener
 from unicas_edge.reading import fit_colour
 from unicas_edge.result import UNTRAINED
 from unicas_edge.sample import write_sample
-from unicas_edge.session import Session, grid_for
+from unicas_edge.session import Session
 from unicas_edge.slide import open_slide
-from unicas_edge.tiles import plan
+from unicas_edge.tiles import grid_for, plan
 
 
 @pytest.fixture(scope="module")

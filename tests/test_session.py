@@ -12,7 +12,8 @@ from unicas_edge import session as session_module
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines.fake import FakeEncoder
 from unicas_edge.errors import EngineError, SessionError
-from unicas_edge.session import Session, grid_for
+from unicas_edge.session import Session
+from unicas_edge.tiles import grid_for
 
 WIDTH, HEIGHT = 3000, 2500
 

@@ -30,9 +30,7 @@ def test_every_pixel_lies_in_a_tile_and_origins_are_found_again(grid: Grid):
     assert (grid.cols - 1) * grid.step < grid.width
     cells = [(r, c) for r in range(grid.rows) for c in range(grid.cols)]
     assert [grid.cell_at(*grid.origin(cell)) for cell in cells] == cells
-    by_field = [
-        c for f in range(grid.field_rows * grid.field_cols) for c in grid.field_cells(f)
-    ]
+    by_field = [c for f in range(grid.field_rows * grid.field_cols) for c in grid.field_cells(f)]
     assert sorted(by_field) == cells
     assert all(grid.field_of(cell) < grid.field_rows * grid.field_cols for cell in cells)
 

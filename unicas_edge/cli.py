@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -24,11 +24,11 @@ bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 
 BundleOption = Annotated[
-    Optional[Path], typer.Option("--bundle", help="Model bundle folder [default: the embedded one]")
+    Path | None, typer.Option("--bundle", help="Model bundle folder [default: the embedded one]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else, to stdout.")]
 MppOption = Annotated[
-    Optional[float], typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
+    float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
 ]
 ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
 
@@ -58,12 +58,12 @@ def screen(
     mpp: MppOption = None,
     reader: ReaderOption = "auto",
     colour: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="none, white-balance or reinhard [default: the bundle's]"),
     ] = None,
     backend: Annotated[str, typer.Option(help="Encoder engine.")] = "auto",
     num_workers: Annotated[
-        Optional[int], typer.Option(min=1, help="Encoder threads [default: every core]")
+        int | None, typer.Option(min=1, help="Encoder threads [default: every core]")
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Tiles a batch, or 'auto'.")] = "auto",
     recursive: Annotated[bool, typer.Option("--recursive", help="Search folders too.")] = False,
@@ -104,8 +104,8 @@ def info(
     """Say what a slide is: reader, size, um/px and where that came from, levels, tiles."""
     from unicas_edge.bundle import Bundle
     from unicas_edge.pipeline import slide_info
-    from unicas_edge.session import grid_for
     from unicas_edge.slide import open_slide
+    from unicas_edge.tiles import grid_for
 
     with open_slide(slide, reader, mpp) as opened:
         about = slide_info(opened).model_dump(exclude_none=True)
@@ -131,7 +131,7 @@ def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
 
 
 @bundle_app.command("show")
-def bundle_show(folder: Annotated[Optional[Path], typer.Argument()] = None) -> None:
+def bundle_show(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
     """Print a bundle's manifest."""
     from unicas_edge.bundle import Bundle
 
@@ -141,7 +141,7 @@ def bundle_show(folder: Annotated[Optional[Path], typer.Argument()] = None) -> N
 
 
 @bundle_app.command("check")
-def bundle_check(folder: Annotated[Optional[Path], typer.Argument()] = None) -> None:
+def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
     """Verify a bundle: schema, hashes, and that its encoder and aggregator load."""
     from unicas_edge.aggregate import Aggregator
     from unicas_edge.bundle import Bundle
@@ -151,7 +151,9 @@ def bundle_check(folder: Annotated[Optional[Path], typer.Argument()] = None) -> 
     Aggregator.load(loaded)
     open_encoder(loaded).close()
     files = len(loaded.manifest.files)
-    typer.echo(f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files")
+    typer.echo(
+        f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files"
+    )
     _say_untrained(trained=loaded.manifest.trained)
 
 
@@ -175,7 +177,9 @@ def sample(
     with counting("drawing", quiet=quiet) as progress:
         truth = write_sample(path, width, height, um_px=um_px, seed=seed, progress=progress)
     if not quiet:
-        labels = ", ".join(f"{task} {'+' if positive else '-'}" for task, positive in truth.labels.items())
+        labels = ", ".join(
+            f"{task} {'+' if positive else '-'}" for task, positive in truth.labels.items()
+        )
         typer.echo(f"{truth.path} (synthetic; {labels}); truth in {truth.truth_path}")
 
 

@@ -31,7 +31,7 @@ from unicas_edge.result import NOTICE, UNTRAINED, SlideResult
 
 if TYPE_CHECKING:
     from unicas_edge.bundle import Bundle
-    from unicas_edge.pipeline import Progress as Report
+    from unicas_edge.reading import Progress as Report
     from unicas_edge.run import Outcome
 
 _STAGES = {"rank": "ranking", "tiles": "tiles"}
@@ -68,7 +68,10 @@ class Console:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._bars.stop()
         if not self._trained:
@@ -117,8 +120,8 @@ class Console:
             return
         seconds = result.timings_seconds.get("total", 0.0)
         self._out.print(
-            f"[bold]{name}[/]  {result.coverage.encoded} of {result.coverage.planned} tiles encoded, "
-            f"{seconds:.1f} s, {outcome.status}"
+            f"[bold]{name}[/]  {result.coverage.encoded} of {result.coverage.planned} tiles "
+            f"encoded, {seconds:.1f} s, {outcome.status}"
         )
         for task in result.tasks:
             value = "-" if task.probability is None else f"{task.probability:.3f}"

@@ -34,8 +34,8 @@ class _Batch(Generic[Key]):
 class EncodeQueue(Generic[Key]):
     """Encodes tiles in full batches on `encoder.workers` threads and hands each token to `deliver`.
 
-    `deliver(key, token float32 [width])` is called from the worker threads. `put` may be called from
-    several threads at once. A failure in a worker is raised by the next `put` or `flush`.
+    `deliver(key, token float32 [width])` is called from the worker threads. `put` may be called
+    from several threads at once. A failure in a worker is raised by the next `put` or `flush`.
     """
 
     def __init__(
@@ -100,7 +100,6 @@ class EncodeQueue(Generic[Key]):
             worker.join()
 
     def _dispatch(self) -> None:
-        assert self._current is not None
         self._full.put(self._current)
         self._current = None
 
@@ -122,7 +121,7 @@ class EncodeQueue(Generic[Key]):
         while (batch := self._full.get()) is not None and not self._closed:
             try:
                 self._encode(batch)
-            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            except BaseException as error:
                 self._failure = error
                 return
 

@@ -90,10 +90,13 @@ class TileSpec(Model):
 
 
 class InputSpec(Model):
-    """How pixels in [0, 1] enter the encoder: (pixel - mean) / std a channel, in RGB order."""
+    """How pixels in [0, 1] enter the encoder: (pixel - mean) / std a channel, in RGB order.
+
+    With `dtype` uint8 the model takes grey levels and holds mean and std itself.
+    """
 
     layout: Literal["NCHW"]
-    dtype: Literal["float32", "float16"]
+    dtype: Literal["float32", "float16", "uint8"]
     mean: Triple
     std: Scale
 
@@ -164,7 +167,8 @@ class AdequacySpec(Model):
 
     `min_coverage` is the share of planned tiles that must be readable, `min_cellular_tiles` a
     count, `min_in_focus_share` of the cellular tiles, `focus_floor` the Laplacian variance of the
-    green plane (8-bit grey levels squared) below which a tile is out of focus on any slide.
+    green plane (8-bit grey levels squared) per share of cellular pixels below which a tile is out
+    of focus on any slide.
     """
 
     min_coverage: Share

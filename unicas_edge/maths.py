@@ -53,12 +53,13 @@ def erf(x: Float32) -> Float32:
 def gelu(x: Float32) -> Float32:
     """Return x Phi(x), the exact (erf) GELU, in the shape of `x`."""
     half = np.float32(0.5)
-    return half * x * (1 + erf(x * np.float32(math.sqrt(0.5))))
+    gated: Float32 = half * x * (1 + erf(x * np.float32(math.sqrt(0.5))))
+    return gated
 
 
 def layer_norm(x: Float32, weight: Float32, bias: Float32, eps: float) -> Float32:
     """Return the rows of `x` [rows, C] at mean 0 and variance 1, times `weight` plus `bias` [C]."""
-    centred = x - x.mean(axis=1, keepdims=True)
+    centred: Float32 = x - x.mean(axis=1, keepdims=True)
     variance = np.mean(centred * centred, axis=1, keepdims=True)
     centred /= np.sqrt(variance + np.float32(eps))
     centred *= weight

@@ -13,8 +13,8 @@ from unicas_edge import _native
 #: A pixel whose darkest channel lies below this is not background: 0.85 of white. On real ThinPrep
 #: tiles (background 255) 27 to 92 % of the pixels are below; on empty glass none.
 CELLULAR_BELOW = 217
-#: A tile with a smaller share of cellular pixels is background. One nucleus of 50 um2, 200 pixels at
-#: 0.5 um/px, is 0.4 % of a 224-pixel crop.
+#: A tile with a smaller share of cellular pixels is background. One nucleus of 50 um2, 200 pixels
+#: at 0.5 um/px, is 0.4 % of a 224-pixel crop.
 BACKGROUND_SHARE = 0.003
 _DARK_BELOW = 32
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JFIF
@@ -34,9 +34,7 @@ def measure(tile: NDArray[np.uint8]) -> Measures:
     Focus is the variance of the 4-neighbour Laplacian over interior pixels, in grey levels squared
     (Pech-Pacheco et al., ICPR 2000), 0 for an image without interior.
     """
-    cellular, _, _, _, _, total, squares, count = _native.measure(
-        tile, CELLULAR_BELOW, _DARK_BELOW
-    )
+    cellular, _, _, _, _, total, squares, count = _native.measure(tile, CELLULAR_BELOW, _DARK_BELOW)
     pixels = tile.shape[0] * tile.shape[1]
     focus = (squares - total * total / count) / count if count else 0.0
     return Measures(cellular / pixels, focus)

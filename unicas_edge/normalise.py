@@ -1,7 +1,7 @@
 """Stage 3: pixels become model input in one pass of one kernel.
 
-The colour matrix, the scaling to [0, 1], mean and standard deviation fold into one affine map. It is
-not clamped to 0..255 in between, which is what lets a model take the same map into its patch
+The colour matrix, the scaling to [0, 1], mean and standard deviation fold into one affine map. It
+is not clamped to 0..255 in between, which is what lets a model take the same map into its patch
 embedding; a colour matrix may therefore push a bright pixel slightly past white.
 """
 
@@ -42,7 +42,7 @@ class Normaliser:
         self.affine: NDArray[np.float32] = folded.astype(np.float32).ravel()
 
     def into(self, tile: NDArray[np.uint8], out: NDArray[np.generic]) -> None:
-        """Fill `out` [3, h, w], C-contiguous, from `tile` uint8 [h, w, 3], a view with any row stride.
+        """Fill `out` [3, h, w], C-contiguous, from `tile` uint8 [h, w, 3] with any row stride.
 
         `ValueError` where shapes or types do not fit.
         """

@@ -1,4 +1,4 @@
-"""One slide, from file to result: a client of `Session` that reads the planned tiles and pushes them.
+"""One slide, from file to result: a client of `Session` that pushes the planned tiles.
 
 Reading, encoding and hashing the file run side by side; queues inside the session bound what lies
 between them. The session decides nothing differently for a file than for a scanner.
@@ -18,10 +18,10 @@ from unicas_edge.engines import open_encoder
 from unicas_edge.hashing import FileHash
 from unicas_edge.reading import Progress, content_scores, feed, fit_colour
 from unicas_edge.result import SlideInfo, SlideResult
-from unicas_edge.session import Session, grid_for
+from unicas_edge.session import Session
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide, UInt8Image
-from unicas_edge.tiles import plan
+from unicas_edge.tiles import grid_for, plan
 
 OVERVIEW_SIDE = 1600
 
@@ -67,7 +67,10 @@ class Screener:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.encoder.close()
 
@@ -85,9 +88,10 @@ class Screener:
         """
         begin = time.perf_counter()
         report = progress or _silent
-        with open_slide(path, self.options.reader, mpp or self.options.mpp) as slide, FileHash(
-            slide.path
-        ) as digest:
+        with (
+            open_slide(path, self.options.reader, mpp or self.options.mpp) as slide,
+            FileHash(slide.path) as digest,
+        ):
             result = self._diagnose(slide, report)
             settings = {**asdict(self.options), "resume_key": resume_key}
             result = _complete(result, slide, digest.value(), settings, begin)
@@ -152,6 +156,7 @@ def slide_info(slide: Slide) -> SlideInfo:
         path=str(slide.path), name=slide.path.name, reader=slide.reader,
         width=slide.width, height=slide.height,
         um_px=slide.spacing.um_px, um_px_source=slide.spacing.source,
+        offset_x=slide.offset[0], offset_y=slide.offset[1],
     )  # fmt: skip
 
 

@@ -22,7 +22,11 @@ class Model(BaseModel):
 
 
 class SlideInfo(Model):
-    """Which pixels were screened. Sizes in level-0 pixels; `sha256` of the file, if it is one."""
+    """Which pixels were screened. Sizes in level-0 pixels; `sha256` of the file, if it is one.
+
+    `offset_x`, `offset_y` are where our (0, 0) lies in the frame of the file's own format: not
+    (0, 0) for slides with bounds (MRXS), which OpenSlide places on a larger canvas.
+    """
 
     path: str
     name: str
@@ -31,6 +35,8 @@ class SlideInfo(Model):
     height: int
     um_px: float
     um_px_source: str
+    offset_x: int = 0
+    offset_y: int = 0
     size_bytes: int | None = None
     sha256: str | None = None
 
@@ -45,7 +51,7 @@ class BundleInfo(Model):
 
 
 class Preprocessing(Model):
-    """How pixels became model input; `colour_matrix` is 3 x 4, RGB out of (RGB, 1), in grey levels."""
+    """How pixels became model input; `colour_matrix` is 3 x 4, of (R, G, B, 1), in grey levels."""
 
     tile_px: int
     crop_px: int
@@ -138,8 +144,8 @@ class Detection(Model):
 class SlideResult(Model):
     """The result of one slide.
 
-    `features` float32 [N, D] are the CLS tokens in canonical order; `tiles` has a row for every tile
-    that was looked at, with columns as in `TILE_COLUMNS` plus one attention column a task
+    `features` float32 [N, D] are the CLS tokens in canonical order; `tiles` has a row for every
+    planned tile, with columns as in `TILE_COLUMNS` plus one attention column a task
     (``prob_<task>``). Both stay out of the JSON; they are None on a result loaded from disk.
     """
 
@@ -166,7 +172,7 @@ class SlideResult(Model):
 
 
 #: numpy structured dtype of `SlideResult.tiles`, before the attention columns; level-0 frame.
-#: status: encoded | background | sparse | failed | unranked (looked at, not among the best).
+#: status: encoded | background | sparse | failed.
 #: focus: Laplacian variance of the green plane; cellular: share of pixels darker than background.
 #: rank: place in canonical order (-1: not planned); token: row in `features` (-1: none).
 TILE_COLUMNS: list[tuple[str, str]] = [

@@ -21,12 +21,12 @@ from unicas_edge.pipeline import Options, Screener
 from unicas_edge.reading import Progress
 from unicas_edge.report import write_result
 from unicas_edge.result import SlideResult
-from unicas_edge.store import OutputFolder, slide_names
+from unicas_edge.store import ELSEWHERE, FAILED, OutputFolder, slide_names
 from unicas_edge.targets import Target
 
 #: done: screened now; kept: an earlier result stands; elsewhere: another process has it;
 #: conflict: a result made otherwise is in the way, and stands; failed: see `error`.
-DONE, KEPT, ELSEWHERE, CONFLICT, FAILED = "done", "kept", "elsewhere", "conflict", "failed"
+DONE, KEPT, CONFLICT = "done", "kept", "conflict"
 #: screened, but not seen well enough for a decision
 UNSATISFACTORY = "unsatisfactory"
 
@@ -89,10 +89,7 @@ def screen_all(
             with reporter.slide(name, number, len(targets)) as progress:
                 outcome = job.screen(name, target, progress)
             outcomes.append(outcome)
-            log.add(
-                outcome.name, outcome.path, outcome.status, outcome.error, outcome.result,
-                summarise=outcome.status not in (ELSEWHERE, CONFLICT),
-            )  # fmt: skip
+            log.add(outcome.name, outcome.path, outcome.status, outcome.error, outcome.result)
             reporter.outcome(outcome)
     reporter.summary(outcomes)
     return all(outcome.ok for outcome in outcomes)
@@ -123,14 +120,14 @@ class _Job:
         if target.problem is not None:
             return self._failed(name, target.path, f"{target.path}: {target.problem}")
         try:
-            with self._folder.claim(name) as claimed:
-                if not claimed:
+            with self._folder.claim(name) as slot:
+                if slot is None:
                     return Outcome(name, target.path, ELSEWHERE)
-                return self._claimed(name, target, progress)
+                return self._claimed(name, slot, target, progress)
         except UnicasError as error:
             return self._failed(name, target.path, str(error))
 
-    def _claimed(self, name: str, target: Target, progress: Progress) -> Outcome:
+    def _claimed(self, name: str, slot: Path, target: Target, progress: Progress) -> Outcome:
         options = self._screener.options
         mpp = target.mpp or options.mpp
         try:
@@ -138,21 +135,18 @@ class _Job:
             key = f"{key[:32]}-{mpp}"
         except OSError as error:
             raise OutputError(f"{target.path}: {error.strerror}; check the path") from error
-        slot = self._folder.slide(name)
         existing = self._folder.existing(name)
         if existing is not None and not self._again(name):
             if self._skip_existing or existing.settings.get("resume_key") == key:
                 return Outcome(name, target.path, KEPT, folder=slot, result=existing)
             return Outcome(name, target.path, CONFLICT, ok=False, error=f"{slot}: {_CONFLICT}")
-        screened = self._screener.screen(
-            target.path, mpp=mpp, resume_key=key, progress=progress
-        )
+        screened = self._screener.screen(target.path, mpp=mpp, resume_key=key, progress=progress)
         write_result(slot, screened.result, screened.overview, screened.top_tiles)
         return _outcome(name, target.path, slot, screened.result)
 
     def _again(self, name: str) -> bool:
         """With `force` everything is screened again, but not what another process just made."""
-        return self._force and not self._folder.made_since_start(name)
+        return self._force and not self._folder.made_by_another_since_start(name)
 
     def _failed(self, name: str, path: Path, error: str) -> Outcome:
         return Outcome(name, path, FAILED, ok=False, error=error)

@@ -1,8 +1,8 @@
 """The pipeline fed tile by tile: what a scanner pushes while it scans, and what a file pushes too.
 
-A session measures each tile, keeps the best fields seen so far, encodes a tile when its field enters
-them, and at `finish` orders the tokens canonically. The result depends on which tiles were pushed
-with which scores, not on the order or the threads that pushed them.
+A session measures each tile, keeps the best fields seen so far, encodes a tile when its field
+enters them, and at `finish` orders the tokens canonically. The result depends on which tiles were
+pushed with which scores, not on the order or the threads that pushed them.
 
 Memory: the batch buffers, the pixels of tiles whose field is still open (at most
 `MAX_PENDING_BYTES`; past that the oldest are encoded early), and one token for every tile kept.
@@ -29,12 +29,11 @@ from unicas_edge.measure import is_background, luma_score, measure
 from unicas_edge.normalise import Normaliser, centre_crop
 from unicas_edge.result import Engine, SlideInfo, SlideResult
 from unicas_edge.selection import BestFields
-from unicas_edge.tiles import Cell, Grid
+from unicas_edge.tiles import Cell, grid_for
 
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
 MAX_OPEN_TILES = 65_536
-MAX_GRID_TILES = 4_000_000
 #: Causes of failed tiles that are kept word for word.
 MAX_CAUSES = 10_000
 
@@ -46,32 +45,6 @@ class _OpenField:
     waiting: int
     taken: int = 0
     pixels: dict[Cell, NDArray[np.uint8]] = field(default_factory=dict)
-
-
-def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:
-    """Return the tile grid of a slide of `width` x `height` level-0 pixels of `um_px` each.
-
-    A spacing within `SNAP` of the bundle's times a power of two is taken as that, so that a 0.499
-    um/px slide is read as it is and a 0.2527 um/px one at exactly half scale. `SessionError` for a
-    size that is not positive or a grid beyond `MAX_GRID_TILES`.
-    """
-    spec = bundle.manifest.tile
-    if width < 1 or height < 1 or not 0.01 <= um_px <= 100:
-        raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px cannot be")
-    downsample = _snapped(spec.um_px / um_px)
-    grid = Grid(width, height, downsample, spec.size_px, spec.crop_px, spec.field_tiles)
-    if grid.rows * grid.cols > MAX_GRID_TILES:
-        raise SessionError(f"{grid.rows} x {grid.cols} tiles are more than {MAX_GRID_TILES:,}")
-    return grid
-
-
-#: 2 % of magnification is below what separates one scanner's "20x" from another's.
-SNAP = 0.02
-
-
-def _snapped(downsample: float) -> float:
-    power = 2.0 ** round(float(np.log2(downsample)))
-    return power if abs(downsample / power - 1) <= SNAP else downsample
 
 
 class Session:
@@ -126,7 +99,9 @@ class Session:
         self._pending_bytes = 0
         self._tokens: dict[Cell, NDArray[np.float32]] = {}
         self._tokens_lock = threading.Lock()
-        self._queue = EncodeQueue[Cell](self.encoder, self.normaliser, self.grid.crop, self._deliver)
+        self._queue = EncodeQueue[Cell](
+            self.encoder, self.normaliser, self.grid.crop, self._deliver
+        )
         self._begin = time.perf_counter()
         self._finished = False
 
@@ -228,7 +203,10 @@ class Session:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -266,7 +244,7 @@ class Session:
         self._relieve()
 
     def _settle(self, number: int) -> None:
-        """The field is as complete as it will be: keep it or drop it, with what it pushes out."""
+        """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
         evicted = self._best.offer(number, self._score(number))
         # Popped only now: a token on its way is kept while its field is open or among the best.
         entry = self._open.pop(number, None) or _OpenField(0)
@@ -288,7 +266,7 @@ class Session:
         return all(self._seen[c]["status"] != Status.UNSEEN for c in self.grid.field_cells(number))
 
     def _relieve(self) -> None:
-        """Stay within bounds: encode the oldest waiting pixels early, refuse endless open fields."""
+        """Stay within bounds: encode the oldest pixels early, refuse endless open fields."""
         if self._open_tiles > MAX_OPEN_TILES:
             raise SessionError(
                 f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "

@@ -1,242 +1,219 @@
-"""The output folder: who works on which slide, what is there already, and the run's records.
+"""The output folder: who screens which slide, what is there already, and how runs went.
 
-Locks are the operating system's (filelock), so a process that dies gives its slide back. A slide
-folder counts as done when it holds ``result.json``, which is written last.
+Several processes may work on one folder. A slide is claimed under a lock of the operating system
+that dies with its holder, so that none is done twice and none is lost to a crash; the summary and
+the records of runs are rewritten under a lock of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import datetime
-import hashlib
-import io
-import json
-import os
-import platform
-import re
-import secrets
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy
-import onnxruntime
 from filelock import FileLock, Timeout
 
-from unicas_edge import __version__
 from unicas_edge.errors import OutputError
-from unicas_edge.report import load_result
 from unicas_edge.report.files import atomic_write, output_errors, remove_partial
-from unicas_edge.report.result_json import RESULT
+from unicas_edge.report.names import safe_name, slide_names
+from unicas_edge.report.result_json import RESULT, load_result
+from unicas_edge.report.run_record import RunRecord
+from unicas_edge.report.summary import (
+    SUMMARY,
+    Row,
+    error_row,
+    read_summary,
+    result_row,
+    write_summary,
+)
 from unicas_edge.result import SlideResult
 
-SUMMARY = "summary.csv"
-MAX_NAME = 100
-_SUMMARY_LOCK_SECONDS = 60
-_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)$")  # names Windows keeps for devices
-_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+__all__ = ["ELSEWHERE", "FAILED", "OutputFolder", "RunLog", "slide_names"]
 
+#: Seconds between two writings of a run's record; its beginning and end are always written.
+RECORD_EVERY = 5.0
 
-def slide_names(paths: Sequence[Path]) -> list[str]:
-    """Return one folder name a slide: its stem, made safe on any file system.
+#: Seconds to wait for another process to rewrite the summary, which takes milliseconds.
+PATIENCE = 60.0
 
-    Where different paths of one list share a name, all of them get eight hexadecimal digits of
-    the SHA-256 of their absolute path, so that the names do not depend on the order.
-    """
-    stems = [_safe(path.stem) for path in paths]
-    owners: dict[str, set[str]] = {}
-    for stem, path in zip(stems, paths, strict=True):
-        owners.setdefault(stem.casefold(), set()).add(str(path.resolve()))
-    return [
-        stem if len(owners[stem.casefold()]) == 1 else f"{stem}-{_digest(path)}"
-        for stem, path in zip(stems, paths, strict=True)
-    ]
-
-
-def _safe(stem: str) -> str:
-    name = _UNSAFE.sub("_", stem).strip(" .")[:MAX_NAME].rstrip(" .")
-    return f"_{name}" if not name or _RESERVED.match(name) else name
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+#: Statuses that say nothing new about the slide: another process has it, and writes the row.
+ELSEWHERE = "elsewhere"
+FAILED = "failed"
 
 
 class OutputFolder:
-    """An output folder that takes files; `OutputError` at once if it does not."""
+    """An output folder, made and proved writable on construction (`OutputError` if it is not)."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._begin = time.time()
-        with output_errors(root):
-            for folder in (root, root / "slides", root / "runs"):
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.slides = self.path / "slides"
+        self.runs = self.path / "runs"
+        self._locks = self.path / ".locks"
+        with output_errors(self.path):
+            for folder in (self.path, self.slides, self.runs, self._locks):
                 folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(root / "runs" / ".writable") as probe:
-            probe.write(b"1")
-        (root / "runs" / ".writable").unlink(missing_ok=True)
+        self._opened_ns = self._prove_writable()
+        read_summary(self.summary)
+
+    @property
+    def summary(self) -> Path:
+        """Path of ``summary.csv``."""
+        return self.path / SUMMARY
 
     def slide(self, name: str) -> Path:
-        """Return where the slide's files lie."""
-        return self.root / "slides" / name
+        """Return the folder of a slide; `OutputError` if `name` is not one of `slide_names`."""
+        if not name or name != Path(name).name or name != safe_name(name):
+            raise OutputError(f"{self.slides}: {name!r} is no name of a slide folder")
+        return self.slides / name
 
     @contextlib.contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
-        """Hold the slide for the block; yields False, at once, when another process has it.
+    def claim(self, name: str) -> Iterator[Path | None]:
+        """Hold the slide for the block; give its folder, or None if another process holds it.
 
-        What a killed process left half-written there is removed.
+        Ask `existing` inside the block: whoever held the slide before may just have finished it.
+        What a killed run left half-written in the folder is removed.
         """
-        with output_errors(self.slide(name)):
-            self.slide(name).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / "slides" / f".{name}.lock", timeout=0)
-        try:
-            with output_errors(self.slide(name)):
-                lock.acquire()
-        except Timeout:
-            yield False
+        folder = self.slide(name)
+        lock = self._lock(f"slide-{name}")
+        if not self._acquired(lock):
+            yield None
             return
         try:
-            remove_partial(self.slide(name))
-            yield True
+            with output_errors(folder):
+                folder.mkdir(exist_ok=True)
+            remove_partial(folder)
+            yield folder
         finally:
             with contextlib.suppress(OSError):
-                self.slide(name).rmdir()  # only an empty one goes: nothing came of the slide
+                folder.rmdir()  # empty: the slide failed, and a folder would look like a result
             lock.release()
 
     def existing(self, name: str) -> SlideResult | None:
-        """Return the result that is there, None if none is; `OutputError` if it cannot be read."""
-        path = self.slide(name) / RESULT
-        return load_result(path) if path.is_file() else None
+        """Return the complete result of a slide, or None.
 
-    def made_since_start(self, name: str) -> bool:
-        """Return whether the result there is younger than this object: another process made it."""
-        with contextlib.suppress(OSError):
-            return (self.slide(name) / RESULT).stat().st_mtime >= self._begin
-        return False
+        `OutputError` if there is a ``result.json`` that cannot be read: it is not overwritten.
+        """
+        path = self.slide(name) / RESULT
+        return load_result(path) if path.exists() else None
+
+    def made_by_another_since_start(self, name: str) -> bool:
+        """Return whether the slide's result is newer than this object, by the folder's own clock.
+
+        Under a claim, before screening it, that means another process has done the same.
+        """
+        try:
+            return (self.slide(name) / RESULT).stat().st_mtime_ns > self._opened_ns
+        except FileNotFoundError:
+            return False
 
     @contextlib.contextmanager
     def run(self, arguments: Sequence[str]) -> Iterator[RunLog]:
-        """Keep the records of one run; ``runs/<id>.json`` is written however the block ends."""
+        """Record a run: its `arguments` now, each slide it adds, and how it ended."""
         log = RunLog(self, arguments)
+        outcome = "finished"
         try:
             yield log
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise
         except BaseException as error:
-            log.ended = type(error).__name__
+            outcome = f"{type(error).__name__}: {error}"
             raise
         finally:
-            log.write()
+            log.close(outcome)
 
-    def add_to_summary(self, row: dict[str, Any]) -> None:
-        """Put the slide's row into summary.csv, in place of an older one; processes take turns."""
-        path = self.root / SUMMARY
-        try:
-            with FileLock(self.root / ".summary.lock", timeout=_SUMMARY_LOCK_SECONDS):
-                rows = {old["name"]: old for old in _read_rows(path)}
-                rows[row["name"]] = {key: _cell(value) for key, value in row.items()}
-                with atomic_write(path) as file:
-                    file.write(_table(list(rows.values())))
-        except Timeout as error:
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold the lock of summary and records; what a killed run left half-written goes."""
+        lock = self._lock("summary")
+        if not self._acquired(lock, PATIENCE):
             raise OutputError(
-                f"{path}: locked by another process for {_SUMMARY_LOCK_SECONDS} s; try again"
-            ) from error
+                f"{self.summary}: another process has held it for {PATIENCE:g} s; end that process"
+            )
+        try:
+            remove_partial(self.path)
+            remove_partial(self.runs)
+            yield
+        finally:
+            lock.release()
+
+    def _lock(self, name: str) -> FileLock:
+        # not thread-local: the thread that writes a result need not be the one that claimed it
+        return FileLock(self._locks / f"{name}.lock", thread_local=False)
+
+    def _acquired(self, lock: FileLock, timeout: float = 0) -> bool:
+        try:
+            with output_errors(lock.lock_file):
+                lock.acquire(timeout=timeout)
+        except Timeout:
+            return False
+        return True
+
+    def _prove_writable(self) -> int:
+        """Write and remove a file; return the file system's own time of it, in nanoseconds."""
+        probe = self.path / f".probe-{time.time_ns()}"
+        try:
+            with atomic_write(probe) as handle:
+                handle.write(b"unicas-edge\n" * 512)
+            return probe.stat().st_mtime_ns
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 class RunLog:
-    """What ``runs/<id>.json`` says: arguments, versions, times, and how each slide ended."""
+    """What a run tells the folder; `id` names it and its record."""
 
     def __init__(self, folder: OutputFolder, arguments: Sequence[str]) -> None:
         self._folder = folder
-        self._begin = datetime.datetime.now(datetime.UTC)
-        self.id = f"{self._begin:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self.arguments = list(arguments)
-        self.slides: list[dict[str, Any]] = []
-        self.notices: list[str] = []
-        self.ended = "complete"
+        self._record = RunRecord(folder.runs, arguments)
+        self.id = self._record.id
+        with folder.shared():
+            self._record.save()
+        self._saved = time.monotonic()
 
     def add(
         self,
         name: str,
-        path: Path,
+        slide: Path,
         status: str,
-        error: str | None,
-        result: SlideResult | None,
-        *,
-        summarise: bool,
+        error: str | None = None,
+        result: SlideResult | None = None,
     ) -> None:
-        """Record one slide, here and, with `summarise`, in summary.csv."""
-        record: dict[str, Any] = {"name": name, "path": str(path), "status": status, "error": error}
+        """Enter what became of a slide into the summary and the record.
+
+        A failure does not hide an earlier result that still lies in the slide's folder: its row
+        stays and only gains the error.
+        """
+        self._record.add(name, slide, status, error, result)
+        with self._folder.shared():
+            if status != ELSEWHERE:
+                self._merge(name, slide.absolute(), status, error, result)
+            if time.monotonic() - self._saved > RECORD_EVERY:
+                self._record.save()
+                self._saved = time.monotonic()
+
+    def close(self, outcome: str) -> None:
+        """Write the record of the ended run."""
+        self._record.end(outcome)
+        with self._folder.shared():
+            self._record.save()
+
+    def _merge(
+        self, name: str, slide: Path, status: str, error: str | None, result: SlideResult | None
+    ) -> None:
+        rows = read_summary(self._folder.summary)
         if result is not None:
-            record["timings_seconds"] = result.timings_seconds
-            record["engine"] = result.engine.model_dump()
-            self.notices = list(result.notices)
-        self.slides.append(record)
-        if summarise:
-            self._folder.add_to_summary(summary_row(name, path, status, error, result))
+            satisfactory = result.adequacy.satisfactory
+            rows[name] = result_row(
+                name, slide, "done" if satisfactory else "unsatisfactory", result
+            )
+        else:
+            rows[name] = self._failed(rows.get(name), error_row(name, slide, status, error or ""))
+        write_summary(self._folder.summary, rows)
 
-    def write(self) -> None:
-        """Write ``runs/<id>.json``."""
-        content = {
-            "id": self.id,
-            "arguments": self.arguments,
-            "versions": {
-                "unicas-edge": __version__, "python": platform.python_version(),
-                "numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__,
-            },
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "begin": self._begin.isoformat(timespec="seconds"),
-            "end": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "ended": self.ended,
-            "notices": self.notices,
-            "slides": self.slides,
-        }  # fmt: skip
-        with atomic_write(self._folder.root / "runs" / f"{self.id}.json") as file:
-            file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def summary_row(
-    name: str, path: Path, status: str, error: str | None, result: SlideResult | None
-) -> dict[str, Any]:
-    """Return the slide's row of summary.csv, its columns in order."""
-    row: dict[str, Any] = {"name": name, "wsi": str(path), "status": status}
-    if result is not None:
-        for task in result.tasks:
-            row[f"prob_{task.name}"] = task.probability
-            row[f"decision_{task.name}"] = task.decision
-        row |= {
-            "planned": result.coverage.planned, "encoded": result.coverage.encoded,
-            "failed": result.coverage.failed, "coverage": round(result.coverage.coverage, 4),
-            "seconds": result.timings_seconds.get("total"),
-            "reasons": "; ".join(result.adequacy.reasons), "notice": "; ".join(result.notices),
-        }  # fmt: skip
-    return row | {"error": error}
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with output_errors(path), path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any("name" not in row or None in row for row in rows):
-        raise OutputError(f"{path}: not a summary this program wrote; move it away and run again")
-    return rows
-
-
-def _table(rows: list[dict[str, str]]) -> bytes:
-    counts = Counter(key for row in rows for key in row)
-    columns = [key for key in counts if key != "error"] + ["error"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cell(value: object) -> str:
-    """Return a cell's text; one that a spreadsheet would run as a formula gets a leading quote."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not isinstance(value, int | float) else text
+    def _failed(self, earlier: Row | None, failure: Row) -> Row:
+        stands = (self._folder.slides / failure["name"] / RESULT).exists()
+        if earlier is None or not stands:
+            return failure
+        return earlier | {"error": failure["error"]}

@@ -12,8 +12,26 @@ from unicas_edge.slide import is_field_folder
 
 #: Files a folder is searched for. Any other file can be named itself, or in a list.
 SUFFIXES = frozenset(
-    ".svs .svslide .tif .tiff .btf .ndpi .mrxs .scn .bif .vms .vmu .dcm .czi .zvi "
-    ".kfb .sdpc .tmap .isyntax".split()
+    [
+        ".svs",
+        ".svslide",
+        ".tif",
+        ".tiff",
+        ".btf",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".bif",
+        ".vms",
+        ".vmu",
+        ".dcm",
+        ".czi",
+        ".zvi",
+        ".kfb",
+        ".sdpc",
+        ".tmap",
+        ".isyntax",
+    ]
 )
 MAX_TARGETS = 1_000_000
 _MAX_LIST_BYTES = 64 << 20
@@ -66,7 +84,9 @@ def _searched(folder: Path, *, recursive: bool) -> Iterator[Path]:
 
 def _listed(path: Path) -> Iterator[Target]:
     if path.stat().st_size > _MAX_LIST_BYTES:
-        raise SlideError(path, f"larger than {_MAX_LIST_BYTES >> 20} MiB; that is no list of slides")
+        raise SlideError(
+            path, f"larger than {_MAX_LIST_BYTES >> 20} MiB; that is no list of slides"
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)

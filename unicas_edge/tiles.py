@@ -11,14 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.errors import SessionError
 
+if TYPE_CHECKING:
+    from unicas_edge.bundle import Bundle
+
 #: (row, col) of a tile on the grid
 Cell = tuple[int, int]
+
+MAX_GRID_TILES = 4_000_000
+#: 2 % of magnification is below what separates one scanner's "20x" from another's.
+SNAP = 0.02
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,28 @@ class Grid:
         for row in range(top, min(top + self.field, self.rows)):
             for col in range(left, min(left + self.field, self.cols)):
                 yield row, col
+
+
+def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:
+    """Return the tile grid of a slide of `width` x `height` level-0 pixels of `um_px` each.
+
+    A spacing within `SNAP` of the bundle's times a power of two is taken as that, so that a 0.499
+    um/px slide is read as it is and a 0.2527 um/px one at exactly half scale. `SessionError` for a
+    size that is not positive or a grid beyond `MAX_GRID_TILES`.
+    """
+    spec = bundle.manifest.tile
+    if width < 1 or height < 1 or not 0.01 <= um_px <= 100:
+        raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px cannot be")
+    downsample = _snapped(spec.um_px / um_px)
+    grid = Grid(width, height, downsample, spec.size_px, spec.crop_px, spec.field_tiles)
+    if grid.rows * grid.cols > MAX_GRID_TILES:
+        raise SessionError(f"{grid.rows} x {grid.cols} tiles are more than {MAX_GRID_TILES:,}")
+    return grid
+
+
+def _snapped(downsample: float) -> float:
+    power = 2.0 ** round(math.log2(downsample))
+    return power if abs(downsample / power - 1) <= SNAP else downsample
 
 
 def field_scores(grid: Grid, scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,27 +1,39 @@
-"""Stage 4: batches in, CLS tokens out. One module per engine, imported only when it is chosen."""
+"""Stage 4: engines that turn batches of normalised tiles into CLS tokens.
+
+To add one: a module with a class that fits `Encoder`, and an entry in `_ENGINES`.
+"""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines.machine import available_bytes, usable_cores
 from unicas_edge.errors import EngineError
 
-if TYPE_CHECKING:
-    from unicas_edge.bundle import Bundle
+__all__ = ["Encoder", "EngineOptions", "open_encoder", "plan_batches", "usable_cores"]
 
-AUTO = "auto"
-BACKENDS = ("onnxruntime",)
+#: Backend -> module and class, whose `open(bundle, options)` returns an `Encoder`.
+_ENGINES = {"onnxruntime": ("unicas_edge.engines.ort", "OrtEncoder")}
+_AUTO = "onnxruntime"
+
+#: Larger batches were not faster on any CPU tried, and leave the caches.
+MAX_AUTO_BATCH = 4
+MAX_BATCH = 4096
+DEFAULT_MEMORY_BYTES = 1 << 30
 
 
 class Encoder(Protocol):
-    """Turns batches into CLS tokens. The same tile gives the same bits wherever it stands.
+    """An engine, loaded. `encode` may be called from `workers` threads at once.
 
-    `workers` is how many `encode` calls should run at once to keep the machine busy; `threads` is
-    how many processor threads they use in all.
+    `threads` is the number it keeps busy in all, `dtype` what it takes (float32 or float16),
+    `width` the length of a token. The same tile gives the same bits in any row of any batch.
     """
 
     name: str
@@ -32,46 +44,68 @@ class Encoder(Protocol):
     workers: int
     batch_size: int
     width: int
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
 
-    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return float32 [B, width] for a batch [B, 3, S, S]; callable from several threads."""
+    def encode(self, batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the tokens float32 [B, width] of a batch [B, 3, S, S] with B == `batch_size`.
+
+        The batch is C-contiguous and of type `dtype`; pad it, never shorten it. `EngineError` for
+        another shape or type, and for a token that is not finite, naming its row.
+        """
+        ...
 
     def close(self) -> None:
-        """Release the model."""
+        """Free the engine; encoding afterwards is an `EngineError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the user left to the engine (None) or decided; `memory_bytes` is for activations."""
+
+    threads: int | None
+    batch_size: int | None
+    memory_bytes: int
 
 
 def open_encoder(
     bundle: Bundle,
-    backend: str = AUTO,
-    *,
+    backend: str = "auto",
     threads: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     memory_mb: int | None = None,
 ) -> Encoder:
-    """Return the encoder of a bundle on `backend` (``auto``: the best one that is here).
+    """Return the bundle's encoder, ready to run.
 
-    `threads` None uses every core this process may use. `batch_size` None fits the activations of
-    all workers into `memory_mb` (None: a quarter of the machine's memory, at most 2 GiB).
-    `EngineError` for an unknown backend or a model that does not load.
+    `threads` None takes every usable core; `batch_size` None or "auto" fits the batches of all
+    workers into `memory_mb` (default: a quarter of the free memory, at most 1 GiB). `EngineError`
+    for an unknown backend, one that is not installed, or a model it cannot load.
     """
-    if backend not in (AUTO, *BACKENDS):
-        raise EngineError(f"no engine {backend!r}; known: {', '.join((AUTO, *BACKENDS))}")
-    if threads is not None and threads < 1:
-        raise EngineError(f"{threads} threads cannot encode; use at least 1")
-    from unicas_edge.engines.ort import OrtEncoder  # noqa: PLC0415 - 0.2 s to import
+    name = _AUTO if backend == "auto" else backend
+    if name not in _ENGINES:
+        raise EngineError(f"unknown backend {backend!r}; there are: auto, {', '.join(_ENGINES)}")
+    size = None if batch_size in (None, "auto") else int(batch_size)
+    for what, value, most in (("threads", threads, 1024), ("batch size", size, MAX_BATCH)):
+        if value is not None and not 1 <= value <= most:
+            raise EngineError(f"{what} is {value}; choose 1 to {most}")
+    memory = _memory_budget() if memory_mb is None else memory_mb << 20
+    module, attribute = _ENGINES[name]
+    engine: Callable[[Bundle, EngineOptions], Encoder] = getattr(import_module(module), attribute)
+    return engine(bundle, EngineOptions(threads, size, memory))
 
-    return OrtEncoder(bundle, threads or usable_cores(), batch_size, memory_mb)
+
+def _memory_budget() -> int:
+    free = available_bytes()
+    return DEFAULT_MEMORY_BYTES if free is None else min(DEFAULT_MEMORY_BYTES, free // 4)
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use: affinity and, on Linux, the cgroup's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # noqa: PTH123
-            quota, period = file.read().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or quota "max"
-        pass
-    return max(1, cores)
+def plan_batches(cores: int, tile_bytes: int, options: EngineOptions) -> tuple[int, int, int]:
+    """Return (workers, threads of each, batch size) for a tile that needs `tile_bytes`.
+
+    One worker a core, as concurrent single-threaded runs beat one run on several threads; fewer
+    workers with more threads where memory does not hold a batch for each.
+    """
+    affordable = max(1, options.memory_bytes // tile_bytes)
+    workers = max(1, min(cores, affordable // (options.batch_size or 1)))
+    auto = max(1, min(MAX_AUTO_BATCH, affordable // workers))
+    return workers, max(1, cores // workers), options.batch_size or auto

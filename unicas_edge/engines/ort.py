@@ -1,97 +1,166 @@
-"""onnxruntime on the CPU: one model, called by as many single-threaded workers as there are cores.
+"""The default engine: onnxruntime on the CPU.
 
-Workers that each encode a batch of their own need no barrier inside an operator, so this beats one
-call on all cores (measured with the embedded ViT-Ti, two cores: 53 against 45 tiles/s at batch 4),
-and reading threads that take a few per cent of a core delay one worker, not all of them.
+One session serves every worker: concurrent single-threaded runs use two cores about twice as well
+as one run on two threads, and do not depend on a thread pool that the reading threads disturb.
 """
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
+from unicas_edge.engines import EngineOptions, plan_batches
+from unicas_edge.engines.machine import usable_cores
+from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.errors import EngineError
 
-_MAX_BATCH = 8  # past that, throughput on a CPU no longer grows
-_MEMORY_SHARE, _MAX_MEMORY_MB = 4, 2048
-#: Activations of a transformer block per token and channel: input, norm, q, k, v, attention
-#: output, and the two hidden layers of the MLP, in floats; attention scores come on top.
-_FLOATS_PER_CHANNEL = 16
-_PATCH = 14  # the smallest patch of the encoders the paper compares: the most tokens
+_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_SILENT = 4  # fatal: whatever is less arrives as an exception
+_FINEST_PATCH_PX = 14
+
+
+def activation_bytes(size: int, width: int) -> int:
+    """Return about how many bytes encoding one tile of `size` pixels takes, beside the weights.
+
+    For a vision transformer with T tokens: two copies of the pixels, 16 T `width` for the residual
+    stream, the projections and the hidden layer, and two score matrices T x T a head of 64
+    channels, in float32. T is for 14-pixel patches, the finest in use. Measured with the default
+    bundle (16-pixel patches): 3.6 MB a tile, where this says 5.9.
+    """
+    tokens = (size // _FINEST_PATCH_PX) ** 2 + 1
+    pixels, stream = 2 * 3 * size * size, 16 * tokens * width
+    return 4 * (pixels + stream + 2 * tokens * tokens * max(1, width // 64))
 
 
 class OrtEncoder:
-    """A bundle's ONNX encoder on the CPU in fp32; see `engines.Encoder`."""
+    """An `Encoder` around one onnxruntime session."""
 
     name = "onnxruntime"
-    version = onnxruntime.__version__
     device = "cpu"
 
-    def __init__(
-        self, bundle: Bundle, threads: int, batch_size: int | None, memory_mb: int | None
-    ) -> None:
-        manifest = bundle.manifest
-        self._path = bundle.path(manifest.encoder.file)
-        self._shape = (3, manifest.tile.crop_px, manifest.tile.crop_px)
-        self.precision = manifest.encoder.precision
-        self.width = manifest.encoder.width
-        self.dtype = np.dtype(manifest.input.dtype)
-        self.threads = self.workers = threads
-        self.batch_size = batch_size or _fitting_batch(
-            manifest.tile.crop_px, self.width, threads, memory_mb or _memory_budget_mb()
-        )
-        self._session = self._load()
-        self._input = self._session.get_inputs()[0].name
-        self._check()
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        spec, self._size = bundle.manifest.encoder, bundle.manifest.tile.crop_px
+        self._path = bundle.path(spec.file)
+        self.precision = spec.precision
+        self.width = spec.width
+        self.dtype = np.dtype(bundle.manifest.input.dtype)
+        _refuse_foreign_files(bundle, self._path)
+        cores = options.threads or usable_cores()
+        tile_bytes = activation_bytes(self._size, self.width)
+        self.workers, threads, self.batch_size = plan_batches(cores, tile_bytes, options)
+        self.threads = self.workers * threads
+        self._session, self.version = _session(self._path, threads)
+        self._input, self._output = self._checked_names(options.batch_size)
 
-    def _load(self) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions; print nothing
-        # Given as bytes a model has no folder, so that it cannot reach files beside it.
-        try:
-            return onnxruntime.InferenceSession(
-                self._path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise EngineError(f"{self._path}: does not load: {error}; export it again") from error
-
-    def _check(self) -> None:
-        """Encode one black tile, so that a model of the wrong shape fails here and not mid-slide."""
-        if len(self._session.get_inputs()) != 1:
-            raise EngineError(f"{self._path}: needs one input; export it again")
-        self.encode(np.zeros((1, *self._shape), self.dtype))
-
-    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return float32 [B, width]; `EngineError` when the model does not give that."""
-        try:
-            tokens = self._session.run(None, {self._input: batch})[0]
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise EngineError(f"{self._path}: fails on {list(batch.shape)}: {error}") from error
-        if tokens.shape != (len(batch), self.width):
+    def encode(self, batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""
+        session = self._session
+        if session is None:
+            raise EngineError(f"{self._path}: the encoder is closed; open it again")
+        shape = (self.batch_size, 3, self._size, self._size)
+        if batch.shape != shape or batch.dtype != self.dtype or not batch.flags.c_contiguous:
             raise EngineError(
-                f"{self._path}: gives {list(tokens.shape)} for a batch of {len(batch)}, not "
-                f"[{len(batch)}, {self.width}]; the bundle's encoder.width does not fit the model"
+                f"a batch must be contiguous {self.dtype} {list(shape)}, not {batch.dtype} "
+                f"{list(batch.shape)}; pad the last batch to the full size"
+            )
+        try:
+            (tokens,) = session.run([self._output], {self._input: batch})
+        except Exception as error:  # onnxruntime's exceptions share no narrower base
+            raise EngineError(f"{self._path}: onnxruntime failed: {error}") from error
+        return self._checked(tokens)
+
+    def close(self) -> None:
+        """Free the session; a run under way in another thread ends first."""
+        self._session = None
+
+    def _checked(self, tokens: NDArray[Any]) -> NDArray[np.float32]:
+        if tokens.shape != (self.batch_size, self.width):
+            raise EngineError(
+                f"{self._path}: returned {list(tokens.shape)}, not "
+                f"{[self.batch_size, self.width]}; correct encoder.width or export it again"
+            )
+        bad = np.flatnonzero(~np.isfinite(tokens).all(axis=1))
+        if bad.size:
+            raise EngineError(
+                f"{self._path}: the token in batch row {bad[0]} is not finite ({bad.size} of "
+                f"{len(tokens)} are not); look at that tile, or use a higher precision"
             )
         return np.asarray(tokens, dtype=np.float32)
 
-    def close(self) -> None:
-        """Nothing to release before the object itself goes."""
+    def _checked_names(self, batch_size: int | None) -> tuple[str, str]:
+        """Return the input's and output's name; take over a batch size fixed in the model."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise EngineError(
+                f"{self._path}: {len(inputs)} inputs and {len(outputs)} outputs, not one of each; "
+                "export the encoder alone"
+            )
+        (given,), (out,) = inputs, outputs
+        wanted = [3, self._size, self._size]
+        if _TYPES.get(given.type) != self.dtype or not _fits(given.shape, wanted):
+            raise EngineError(
+                f"{self._path}: takes {given.type} {given.shape}, the manifest says {self.dtype} "
+                f"[batch, 3, {self._size}, {self._size}]; correct input.dtype or tile.crop_px"
+            )
+        if out.type not in _TYPES or not _fits(out.shape, [self.width]):
+            raise EngineError(
+                f"{self._path}: gives {out.type} {out.shape}, the manifest says "
+                f"[batch, {self.width}]; correct encoder.width or export the CLS token alone"
+            )
+        fixed = given.shape[0]
+        if isinstance(fixed, int) and batch_size not in (None, fixed):
+            raise EngineError(
+                f"{self._path}: is made for batches of {fixed}, not {batch_size}; leave the batch "
+                "size at auto"
+            )
+        self.batch_size = fixed if isinstance(fixed, int) else self.batch_size
+        return given.name, out.name
 
 
-def _fitting_batch(crop: int, width: int, workers: int, memory_mb: int) -> int:
-    tokens = (crop // _PATCH) ** 2 + 1
-    floats = tokens * width * _FLOATS_PER_CHANNEL + tokens**2 * max(1, width // 64)
-    return max(1, min(_MAX_BATCH, (memory_mb << 20) // (4 * floats * workers)))
+def _fits(shape: list[Any], wanted: list[int]) -> bool:
+    """Whether `shape` is [batch, *wanted]; a name instead of a number may be any size."""
+    return len(shape) == len(wanted) + 1 and all(
+        not isinstance(found, int) or found == want
+        for found, want in zip(shape[1:], wanted, strict=True)
+    )
 
 
-def _memory_budget_mb() -> int:
+def _refuse_foreign_files(bundle: Bundle, path: Path) -> None:
+    """Let the model refer only to files of its bundle, which are hash-checked."""
+    folder = path.parent
+    known = {bundle.path(name) for name in bundle.manifest.files}
+    for name in sorted(external_files(path)):
+        if folder / name not in known:
+            raise EngineError(
+                f"{path}: refers to {name!r}, which is not a file of the bundle; list it under "
+                "files, or export the model in one file"
+            )
+
+
+def _session(path: Path, threads: int) -> tuple[Any, str]:
+    """Return a session of `threads` threads a run, and onnxruntime's version.
+
+    Threads do not spin while they wait (the readers need the cores), and the arena keeps what a
+    run took for the next one; memory patterns would take half as much again for nothing.
+    """
     try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return _MAX_MEMORY_MB // _MEMORY_SHARE
-    return int(min(_MAX_MEMORY_MB, (total >> 20) // _MEMORY_SHARE))
+        import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
+    except ImportError as error:
+        raise EngineError(f"onnxruntime cannot be imported ({error}); reinstall it") from error
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no narrower base
+        raise EngineError(
+            f"{path}: onnxruntime {ort.__version__} cannot load it: {error}; export it again"
+        ) from error
+    return session, ort.__version__

@@ -17,13 +17,12 @@ from unicas_edge.report.result_json import (
     RESULT,
     load_result,
     result_bytes,
-    result_schema,
     write_result_json,
 )
 from unicas_edge.report.tiles_csv import TILES, write_tiles_csv
 from unicas_edge.result import SlideResult
 
-__all__ = ["TilePixels", "load_result", "result_schema", "top_places", "write_result"]
+__all__ = ["TilePixels", "load_result", "top_places", "write_result"]
 
 
 def write_result(

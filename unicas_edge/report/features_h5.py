@@ -60,7 +60,8 @@ def token_coords(result: SlideResult) -> NDArray[np.int64]:
             f"{len(tiles)}; this is a defect of the stage that made it, please report it"
         )
     corner = np.array([result.slide.offset_x, result.slide.offset_y])
-    return (np.stack([tiles["minx"], tiles["miny"]], axis=1) + corner).astype(np.int64)
+    places = np.stack([tiles["minx"], tiles["miny"]], axis=1) + corner
+    return np.asarray(places, dtype=np.int64)
 
 
 def coords_attributes(result: SlideResult) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -14,7 +12,6 @@ from unicas_edge.report.files import atomic_write
 from unicas_edge.result import SlideResult
 
 RESULT = "result.json"
-SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
 
 def result_bytes(result: SlideResult) -> bytes:
@@ -58,17 +55,6 @@ def load_result(path: str | Path) -> SlideResult:
             f"{path}: not a result this version reads: {_first_line(error)}; "
             "move it away and screen the slide again"
         ) from error
-
-
-def result_schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of ``result.json``, as shipped in `schemas/`."""
-    schema = SlideResult.model_json_schema(mode="serialization")
-    return {"$schema": SCHEMA_ID} | schema
-
-
-def schema_bytes() -> bytes:
-    """Return ``schemas/result.schema.json``; a test holds the shipped file to it."""
-    return (json.dumps(result_schema(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _first_line(error: ValidationError | PydanticSerializationError) -> str:

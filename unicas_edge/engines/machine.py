@@ -1,0 +1,67 @@
+"""What this process may use of the machine: cores and memory, as limited by its surroundings."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CPU = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def usable_cores() -> int:
+    """Return how many physical cores this process may keep busy, at least 1.
+
+    Hyper-threads of one core count once; the affinity mask and a container's CPU quota count.
+    Where the system does not say (Windows, macOS), every logical processor counts.
+    """
+    cores = {_core_of(cpu) for cpu in _allowed_cpus()}
+    return max(1, min(len(cores), math.floor(_cpu_quota())))
+
+
+def _allowed_cpus() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _core_of(cpu: int) -> str:
+    """Return a name shared by the hyper-threads of one core."""
+    return _text(_CPU / f"cpu{cpu}" / "topology" / "thread_siblings_list") or str(cpu)
+
+
+def _cpu_quota(root: Path = _CGROUP) -> float:
+    """Return the container's limit in CPUs (cgroup v2, then v1), at least 1; inf without one."""
+    quota, period = (_text(root / "cpu.max") or "max 1").split()
+    if quota == "max":
+        quota = _text(root / "cpu" / "cpu.cfs_quota_us") or "-1"
+        period = _text(root / "cpu" / "cpu.cfs_period_us") or "1"
+    return math.inf if int(quota) <= 0 else max(1.0, int(quota) / int(period))
+
+
+def available_bytes() -> int | None:
+    """Return the memory this process may still take without swapping; None where unknown."""
+    limits = [limit for limit in (_machine_bytes(), _container_bytes()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _machine_bytes() -> int | None:
+    for line in (_text(_MEMINFO) or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _container_bytes(root: Path = _CGROUP) -> int | None:
+    limit = _text(root / "memory.max") or "max"
+    used = _text(root / "memory.current") or "0"
+    return None if limit == "max" else max(0, int(limit) - int(used))
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None  # not this system's way of saying it; the caller has a default

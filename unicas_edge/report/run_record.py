@@ -1,0 +1,83 @@
+"""``runs/<run id>.json``: what a run was asked, what it ran on, and what became of each slide."""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unicas_edge import __version__
+from unicas_edge.report.files import atomic_write
+from unicas_edge.result import NOTICE, SlideResult
+
+#: Packages whose version can change a result, or whether a slide can be read.
+PACKAGES = (
+    "numpy", "onnxruntime", "simplejpeg", "tifffile", "pyvips", "pyvips-binary", "openslide-python",
+    "openslide-bin", "pillow", "h5py", "safetensors", "pydantic", "filelock",
+)  # fmt: skip
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of this package, Python and `PACKAGES` (None: not installed)."""
+    found: dict[str, str | None] = {
+        "unicas-edge": __version__, "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }  # fmt: skip
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+class RunRecord:
+    """The record of one run; `document` is what the file holds."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        """Begin the record of a run with these command-line `arguments` in `folder`."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.id = f"{stamp}-{secrets.token_hex(4)}"
+        self.path = folder / f"{self.id}.json"
+        self._began = time.monotonic()
+        self.document: dict[str, Any] = {
+            "run": self.id, "notice": NOTICE, "arguments": list(arguments),
+            "versions": versions(), "device": None, "bundle": None,
+            "started": now(), "ended": None, "seconds": None, "outcome": "running",
+            "slides": [],
+        }  # fmt: skip
+
+    def add(
+        self, name: str, slide: Path, status: str, error: str | None, result: SlideResult | None
+    ) -> None:
+        """Add what became of one slide, and from its result what it ran on."""
+        entry: dict[str, Any] = {"name": name, "slide": str(slide), "status": status}
+        entry |= {"error": error, "ended": now()}
+        if result is not None:
+            entry["timings_seconds"] = dict(result.timings_seconds)
+            if status != "kept":  # an earlier run's engine is not this one's
+                self.document["device"] = result.engine.model_dump(mode="json")
+                self.document["bundle"] = result.bundle.model_dump(mode="json")
+        self.document["slides"].append(entry)
+
+    def end(self, outcome: str) -> None:
+        """Note when and how the run ended: finished, interrupted, or the error that stopped it."""
+        seconds = round(time.monotonic() - self._began, 3)
+        self.document |= {"ended": now(), "seconds": seconds, "outcome": outcome}
+
+    def save(self) -> None:
+        """Write the record; `OutputError` where that fails."""
+        text = json.dumps(self.document, indent=2, ensure_ascii=False)
+        with atomic_write(self.path) as handle:
+            handle.write(text.encode(errors="backslashreplace") + b"\n")
