@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
-from unicas_edge.export import vit
 
 from unicas_edge.bundle import MANIFEST_NAME
 from unicas_edge.manifest import AggregatorConfig, Manifest
 from unicas_edge.weights import parameter_shapes
+
+from . import vit
 
 ENCODER, AGGREGATOR = "encoder.onnx", "aggregator.safetensors"
 VIT = vit.ViT()
@@ -65,7 +66,7 @@ def _near_normal(seed: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
     raw = np.random.PCG64(seed).random_raw(math.prod(shape))
     quarters = np.ascontiguousarray(raw).view(np.uint16).reshape(-1, 4)
     centred = quarters.sum(axis=1, dtype=np.int64) - 2 * 65_535
-    return (centred * (math.sqrt(3) / 65_536)).reshape(shape)
+    return np.asarray(centred * (math.sqrt(3) / 65_536)).reshape(shape)
 
 
 def encoder_bytes() -> bytes:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
+Attribute = int | float | list[int]
 
 #: The oldest operator set with LayerNormalization, and the file format that came with it.
 OPSET, IR_VERSION = 17, 8
@@ -87,9 +88,11 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def op(self, kind: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, out: str | None = None, **attributes: Attribute) -> str:
         name = out or f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        node = helper.make_node(kind, list(inputs), [name], name=name)
+        node.attribute.extend(helper.make_attribute(k, attributes[k]) for k in sorted(attributes))
+        self.nodes.append(node)
         return name
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:

@@ -18,7 +18,7 @@ def usable_cores() -> int:
     Where the system does not say (Windows, macOS), every logical processor counts.
     """
     cores = {_core_of(cpu) for cpu in _allowed_cpus()}
-    return max(1, min(len(cores), math.floor(_cpu_quota())))
+    return max(1, int(min(len(cores), _cpu_quota())))
 
 
 def _allowed_cpus() -> list[int]:
