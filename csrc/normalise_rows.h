@@ -58,7 +58,7 @@ UE_TARGET static UE_INLINE size_t UE_NAME(copies)(const uint8_t *restrict pixels
 #define UE_REST(dtype, kind, type) (void)done
 #else
 #define UE_REST(dtype, kind, type)                                               \
-    ue_row_##dtype##_##kind##_portable(pixels + 3 * done, count - done, affine,  \
+    if (done < count) ue_row_##dtype##_##kind##_portable(pixels + 3 * done, count - done, affine,  \
                                        (type *)red + done, (type *)green + done, \
                                        (type *)blue + done)
 #endif

@@ -39,6 +39,9 @@ CONFIG = AggregatorConfig(
     classes=(2, 2, 2), num_experts=4, top_m=256,
 )  # fmt: skip
 
+#: CIELAB of the tissue pixels of three real ThinPrep slides, averaged over the slides and rounded.
+TARGET = {"mean": [66.0, 9.0, -18.0], "std": [20.0, 17.0, 6.0]}
+
 
 def draw(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the weight `key`: a stream seeded by its CRC-32, scaled by 1 / sqrt(fan in).
@@ -100,7 +103,7 @@ def manifest(files: dict[str, bytes]) -> Manifest:
             "mean": [0.485, 0.456, 0.406],  # ImageNet's, as DINOv2 and the published encoder use
             "std": [0.229, 0.224, 0.225],
         },
-        "colour": {"default": "none", "target": None},
+        "colour": {"default": "none", "target": TARGET},
         "encoder": {"file": ENCODER, "format": "onnx", "width": VIT.width, "precision": "fp32"},
         "aggregator": {"file": AGGREGATOR, "config": CONFIG.model_dump()},
         "tasks": [_task(name) for name in ("cancer", "candidiasis", "cluecell")],

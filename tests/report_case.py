@@ -69,7 +69,7 @@ def coverage_of(tiles: Any, grid: Grid, keep: int) -> model.Coverage:
     return model.Coverage(
         grid_tiles=grid.rows * grid.cols, planned=keep, read=keep - len(failed),
         encoded=keep - len(failed), background=0, sparse=0, failed=len(failed),
-        coverage=1 - len(failed) / keep,
+        coverage=1 - len(failed) / max(1, keep),
         failures=[
             model.Failure(x=int(t["minx"]), y=int(t["miny"]), cause="corrupt JPEG: bad code")
             for t in failed

@@ -89,11 +89,16 @@ def screen(
         _max_tiles(max_tiles), mpp, reader, colour, backend, num_workers, _auto(batch_size)
     )
     loaded = Bundle.load(bundle)
-    with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
-        ok = screen_all(
-            find_targets(source, recursive=recursive), output, loaded, options, console,
-            force=force, skip_existing=skip_existing, arguments=sys.argv[1:],
-        )  # fmt: skip
+    targets = find_targets(source, recursive=recursive)
+    try:
+        with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
+            ok = screen_all(
+                targets, output, loaded, options, console,
+                force=force, skip_existing=skip_existing, arguments=sys.argv[1:],
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing half-written; run the same command to go on", err=True)
+        raise typer.Exit(130) from None
     raise typer.Exit(0 if ok else 1)
 
 
@@ -221,6 +226,3 @@ def main() -> None:
     except UnicasError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: nothing half-written; run the same command to go on", err=True)
-        sys.exit(130)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from unicas_edge import __version__
 from unicas_edge.bundle import Bundle
-from unicas_edge.errors import OutputError, UnicasError
+from unicas_edge.errors import SlideError, UnicasError
 from unicas_edge.pipeline import Options, Screener
 from unicas_edge.reading import Progress
 from unicas_edge.report import write_result
@@ -131,10 +131,11 @@ class _Job:
         options = self._screener.options
         mpp = target.mpp or options.mpp
         try:
-            key = resume_key(target.path, self._screener.bundle, options)
-            key = f"{key[:32]}-{mpp}"
+            key = f"{resume_key(target.path, self._screener.bundle, options)[:32]}-{mpp}"
+        except FileNotFoundError as error:
+            raise SlideError(target.path, "no such file; check the path") from error
         except OSError as error:
-            raise OutputError(f"{target.path}: {error.strerror}; check the path") from error
+            raise SlideError(target.path, f"cannot be read: {error.strerror}") from error
         existing = self._folder.existing(name)
         if existing is not None and not self._again(name):
             if self._skip_existing or existing.settings.get("resume_key") == key:

@@ -8,6 +8,7 @@ the records of runs are rewritten under a lock of their own.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unicas_edge.errors import OutputError
-from unicas_edge.report.files import atomic_write, output_errors, remove_partial
+from unicas_edge.report.files import output_errors, remove_partial
 from unicas_edge.report.names import safe_name, slide_names
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.report.run_record import RunRecord
@@ -143,22 +144,23 @@ class OutputFolder:
         return FileLock(self._locks / f"{name}.lock", thread_local=False)
 
     def _acquired(self, lock: FileLock, timeout: float = 0) -> bool:
-        try:
-            with output_errors(lock.lock_file):
+        with output_errors(lock.lock_file):
+            try:
                 lock.acquire(timeout=timeout)
-        except Timeout:
-            return False
+            except Timeout:  # an OSError too
+                return False
         return True
 
     def _prove_writable(self) -> int:
         """Write and remove a file; return the file system's own time of it, in nanoseconds."""
-        probe = self.path / f".probe-{time.time_ns()}"
-        try:
-            with atomic_write(probe) as handle:
-                handle.write(b"unicas-edge\n" * 512)
-            return probe.stat().st_mtime_ns
-        finally:
-            probe.unlink(missing_ok=True)
+        # no `.part` name: another process, holding the summary, would take it for a left-over
+        probe = self.path / f".probe-{secrets.token_hex(8)}"
+        with output_errors(self.path):
+            try:
+                probe.write_bytes(b"unicas-edge\n" * 512)
+                return probe.stat().st_mtime_ns
+            finally:
+                probe.unlink(missing_ok=True)
 
 
 class RunLog:

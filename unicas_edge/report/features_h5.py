@@ -8,8 +8,9 @@ pixels of that level, which is not what our tiles are on a slide finer than the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
@@ -20,6 +21,9 @@ from unicas_edge.report.files import atomic_write
 from unicas_edge.result import UNTRAINED, SlideResult
 
 FEATURES = "features.h5"
+
+Answer = TypeVar("Answer")
+Buffer = bytes | bytearray | memoryview
 
 #: Scanner convention: 10 um/px at 1x, so 0.5 um/px is 20x and 0.25 is 40x.
 UM_PX_AT_1X = 10.0
@@ -107,13 +111,71 @@ def write_features_h5(path: Path, result: SlideResult) -> None:
     coords = token_coords(result)
     features = result.features
     features = np.zeros((0, 0), np.float32) if features is None else features
-    # a Python file, so that a full disk is a plain OSError and never an HDF5 handle left half open
-    with atomic_write(path) as handle, h5py.File(handle, "w") as file:
-        _dataset(file, "features", np.ascontiguousarray(features, np.float32)).update(
-            {"name": result.slide.name, "savetodir": "None"} | provenance(result)
-        )
-        _dataset(file, "coords", coords).update(coords_attributes(result))
-        file.attrs.update(provenance(result))
+    with atomic_write(path) as handle:
+        deferred = _Deferred(handle)
+        with h5py.File(deferred, "w") as file:
+            _dataset(file, "features", np.ascontiguousarray(features, np.float32)).update(
+                {"name": result.slide.name, "savetodir": "None"} | provenance(result)
+            )
+            _dataset(file, "coords", coords).update(coords_attributes(result))
+            file.attrs.update(provenance(result))
+        if deferred.error is not None:
+            raise deferred.error
+
+
+class _Deferred:
+    """A file for HDF5 that keeps its first error in `error` instead of raising it.
+
+    HDF5 cannot let go of a file whose last writes fail: a disk that fills up while it closes one
+    ends in a segmentation fault (h5py 3.16). So it is told that all went well, and who called it
+    raises the error. An interrupt that arrives inside a call is an error like any other here.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.error: BaseException | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Write `data`, unless an earlier call has failed."""
+        size = memoryview(data).nbytes
+        self._try(self._handle.write, data)
+        return size
+
+    def readinto(self, buffer: bytearray) -> int:
+        """Fill `buffer`, with zeros where nothing was written."""
+        view = memoryview(buffer).cast("B")
+        found = self._try(self._handle.read, len(view)) or b""
+        view[:] = found + bytes(len(view) - len(found))
+        return len(view)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes."""
+        return self._try(self._handle.read, size) or b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to `offset`; return the place."""
+        return self._try(self._handle.seek, offset, whence) or 0
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._try(self._handle.tell) or 0
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the file `size` bytes long."""
+        return self._try(self._handle.truncate, size) or 0
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._try(self._handle.flush)
+
+    def _try(self, call: Callable[..., Answer], *arguments: object) -> Answer | None:
+        if self.error is not None:
+            return None
+        try:
+            return call(*arguments)
+        except BaseException as error:
+            self.error = error
+            return None
 
 
 def _dataset(file: h5py.File, name: str, values: NDArray[Any]) -> h5py.AttributeManager:
