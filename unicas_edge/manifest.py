@@ -10,7 +10,10 @@ SCHEMA_VERSION = 1
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+#: POSIX, in characters that every file system takes; `Bundle.path` refuses ``..`` and links out.
+RelativePath = Annotated[
+    str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0, le=1)]
