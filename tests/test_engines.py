@@ -1,0 +1,373 @@
+"""Engines: the embedded encoder against NumPy, its bits in any batch, and what can go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from unicas_edge.export import untrained, vit
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines import Encoder, EngineOptions, machine, open_encoder, plan_batches
+from unicas_edge.engines.fake import FakeEncoder
+from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.errors import EngineError
+from unicas_edge.maths import gelu, layer_norm, softmax
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return Bundle.load()
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return np.random.default_rng(3).standard_normal((9, 3, 224, 224), dtype="f4")
+
+
+def encode(encoder, tiles, order=None):
+    """Tokens of the tiles, batch by batch in the given order, the last batch padded."""
+    order = np.arange(len(tiles)) if order is None else np.asarray(order)
+    tokens = np.empty((len(tiles), encoder.width), dtype="f4")
+    for start in range(0, len(order), encoder.batch_size):
+        rows = order[start : start + encoder.batch_size]
+        batch = np.zeros((encoder.batch_size, *tiles.shape[1:]), dtype=encoder.dtype)
+        batch[: len(rows)] = tiles[rows]
+        tokens[rows] = encoder.encode(batch)[: len(rows)]
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def reference(bundle, tiles):
+    encoder = open_encoder(bundle, batch_size=4, threads=2)
+    return encode(encoder, tiles)
+
+
+# ---- the embedded encoder -----------------------------------------------------------------------
+
+
+def vit_in_numpy(tile):
+    """The published ViT, every row of every block, from the weights as they are stored (fp16)."""
+    shapes, model = vit.parameter_shapes(untrained.VIT), untrained.VIT
+
+    def weight(key):
+        value = untrained.draw(key, shapes[key])
+        return value.astype("f2").astype("f4") if value.ndim > 1 else value
+
+    def linear(x, key):
+        return x @ weight(key + ".weight").T + weight(key + ".bias")
+
+    def norm(x, key):
+        return layer_norm(x, weight(key + ".weight"), weight(key + ".bias"), vit.NORM_EPS)
+
+    side, c = model.size // model.patch, model.width
+    patches = tile.reshape(3, side, model.patch, side, model.patch).transpose(1, 3, 0, 2, 4)
+    kernel = weight("patch_embed.proj.weight").reshape(c, -1)
+    x = patches.reshape(side * side, -1) @ kernel.T + weight("patch_embed.proj.bias")
+    x = np.concatenate([weight("cls_token")[0], x]) + weight("pos_embed")[0]
+    for i in range(model.depth):
+        qkv = linear(norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attn.qkv")
+        q, k, v = qkv.reshape(len(x), 3, model.heads, -1).transpose(1, 2, 0, 3)
+        p = softmax(q @ k.transpose(0, 2, 1) / np.float32(math.sqrt(q.shape[-1])))
+        x = x + linear((p @ v).transpose(1, 0, 2).reshape(x.shape), f"blocks.{i}.attn.proj")
+        hidden = gelu(linear(norm(x, f"blocks.{i}.norm2"), f"blocks.{i}.mlp.fc1"))
+        x = x + linear(hidden, f"blocks.{i}.mlp.fc2")
+    return norm(x, "norm")[0]
+
+
+def test_the_embedded_encoder_is_the_vision_transformer_it_claims_to_be(tiles, reference):
+    for tile, token in zip(tiles[:2], reference, strict=False):
+        np.testing.assert_allclose(token, vit_in_numpy(tile), atol=2e-3)
+    assert np.abs(reference[0] - reference[1]).max() > 0.05  # and it does look at the tile
+
+
+def test_a_tile_gives_the_same_bits_at_any_place_among_any_neighbours(bundle, tiles, reference):
+    encoder = open_encoder(bundle, batch_size=4, threads=2)
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        assert np.array_equal(encode(encoder, tiles, rng.permutation(len(tiles))), reference)
+    alone = np.full((4, 3, 224, 224), 1e3, dtype="f4")
+    for row in range(4):
+        alone[row] = tiles[0]
+        assert np.array_equal(encoder.encode(alone)[row], reference[0])
+        alone[row] = -1e3
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 1), (8, 2)])
+def test_and_in_any_batch_size(bundle, tiles, reference, batch_size, threads):
+    encoder = open_encoder(bundle, batch_size=batch_size, threads=threads)
+    assert np.array_equal(encode(encoder, tiles), reference)
+
+
+def test_workers_may_encode_at_once(bundle, tiles, reference):
+    encoder = open_encoder(bundle, batch_size=1, threads=2)
+    assert (encoder.workers, encoder.threads) == (2, 2)
+    with ThreadPoolExecutor(encoder.workers) as pool:
+        tokens = list(pool.map(lambda tile: encoder.encode(tile[None])[0], tiles))
+    assert np.array_equal(np.stack(tokens), reference)
+
+
+def test_an_open_encoder_says_what_it_is(bundle):
+    encoder: Encoder = open_encoder(bundle)
+    assert (encoder.name, encoder.device, encoder.precision) == ("onnxruntime", "cpu", "fp32")
+    assert (encoder.width, encoder.dtype) == (192, np.float32)
+    assert encoder.version
+    assert encoder.workers <= encoder.threads == machine.usable_cores()
+    encoder.close()
+    encoder.close()
+    with pytest.raises(EngineError, match="closed"):
+        encoder.encode(np.zeros((encoder.batch_size, 3, 224, 224), "f4"))
+
+
+def test_choosing_an_engine_does_not_import_it():
+    code = "import sys, unicas_edge.engines; sys.exit('onnxruntime' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- batches and machines -----------------------------------------------------------------------
+
+
+@given(
+    cores=st.integers(1, 256),
+    tile=st.integers(1, 10**9),
+    batch=st.none() | st.integers(1, 64),
+    memory=st.integers(0, 1 << 34),
+)
+def test_a_plan_keeps_to_cores_and_memory(cores, tile, batch, memory):
+    workers, threads, size = plan_batches(cores, tile, EngineOptions(None, batch, memory))
+    assert workers >= 1
+    assert threads >= 1
+    assert workers * threads <= cores
+    assert size == batch or (batch is None and size >= 1)
+    assert workers * size * tile <= memory or workers == 1
+    assert batch is not None or size == 1 or workers * size * tile <= memory
+
+
+def test_memory_decides_the_batch(bundle):
+    assert open_encoder(bundle, memory_mb=1, threads=2).batch_size == 1
+    assert open_encoder(bundle, memory_mb=1, threads=2).workers == 1
+    assert open_encoder(bundle, memory_mb=4096, threads=2).batch_size > 1
+    assert open_encoder(bundle, batch_size="auto").batch_size >= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, math.inf),
+        ({"cpu.max": "max 100000"}, math.inf),
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "5000 100000"}, 1.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+    ],
+)
+def test_a_containers_quota_counts(tmp_path, files, quota):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert machine._cpu_quota(tmp_path) == quota
+
+
+def test_a_containers_memory_counts(tmp_path):
+    assert machine._container_bytes(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("300\n")
+    assert machine._container_bytes(tmp_path) == 700
+
+
+def test_hyper_threads_of_one_core_count_once(monkeypatch):
+    monkeypatch.setattr(machine, "_allowed_cpus", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(machine, "_core_of", lambda cpu: f"{cpu % 2},{cpu % 2 + 2}")
+    monkeypatch.setattr(machine, "_cpu_quota", lambda: math.inf)
+    assert machine.usable_cores() == 2
+    monkeypatch.setattr(machine, "_cpu_quota", lambda: 1.5)
+    assert machine.usable_cores() == 1
+
+
+# ---- what can go wrong --------------------------------------------------------------------------
+
+
+def test_an_unknown_backend_lists_the_known_ones(bundle):
+    with pytest.raises(EngineError, match="unknown backend 'abacus'; there are: auto, onnxruntime"):
+        open_encoder(bundle, "abacus")
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"batch_size": 0}, {"batch_size": 10**9}])
+def test_absurd_options_are_refused(bundle, options):
+    with pytest.raises(EngineError, match="choose 1 to"):
+        open_encoder(bundle, **options)
+
+
+def test_a_runtime_that_is_not_installed_is_an_engine_error(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match="onnxruntime cannot be imported"):
+        open_encoder(bundle)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((1, 3, 224, 224), "f4"),
+        np.zeros((2, 3, 224, 224), "f8"),
+        np.zeros((2, 3, 224, 223), "f4"),
+        np.zeros((2, 224, 224, 3), "f4").transpose(0, 3, 1, 2),
+    ],
+)
+def test_a_batch_of_another_shape_type_or_order_is_refused(bundle, batch):
+    with pytest.raises(EngineError, match="pad the last batch"):
+        open_encoder(bundle, batch_size=2).encode(batch)
+
+
+def test_a_token_that_is_not_finite_names_its_row(bundle, tiles):
+    encoder = open_encoder(bundle, batch_size=3, threads=1)
+    batch = tiles[:3].copy()
+    batch[1, 0, 5, 5] = np.nan
+    with pytest.raises(EngineError, match=r"batch row 1 is not finite \(1 of 3"):
+        encoder.encode(batch)
+
+
+@pytest.fixture
+def bundle_with(tmp_path, bundle):
+    """Return a bundle whose encoder file is the given bytes."""
+
+    def build(data: bytes, **extra: bytes) -> Bundle:
+        folder = shutil.copytree(bundle.root, tmp_path / "bundle")
+        manifest = json.loads((folder / "bundle.json").read_text())
+        for name, content in {"encoder.onnx": data, **extra}.items():
+            (folder / name).write_bytes(content)
+            manifest["files"][name] = hashlib.sha256(content).hexdigest()
+        (folder / "bundle.json").write_text(json.dumps(manifest))
+        return Bundle.load(folder)
+
+    return build
+
+
+def tiny(batch="batch", size=224, width=192, kind=TensorProto.FLOAT, location=None):
+    """A model of one step: the mean of all pixels times a row of `width` weights."""
+    row = helper.make_tensor("row", kind, [1, width], [1.0] * width)
+    if location is not None:
+        row.ClearField("float_data")
+        row.data_location = TensorProto.EXTERNAL
+        row.external_data.add(key="location", value=location)
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "shape"], ["column"]),
+        helper.make_node("MatMul", ["column", "row"], ["y"]),
+    ]
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 1])
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", kind, [batch, 3, size, size])],
+        [helper.make_tensor_value_info("y", kind, [batch, width])],
+        [row, shape],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "not a readable ONNX file"),
+        (b"\x80\x04nonsense", "not a readable ONNX file|cannot load it"),
+        (tiny(size=96), r"takes tensor\(float\) .*96, 96\], the manifest says"),
+        (tiny(width=64), r"gives tensor\(float\) .*64\], the manifest says"),
+        (tiny(kind=TensorProto.DOUBLE), r"takes tensor\(double\)"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_when_it_is_opened(bundle_with, data, cause, capfd):
+    with pytest.raises(EngineError, match=cause):
+        open_encoder(bundle_with(data))
+    assert capfd.readouterr() == ("", "")  # the runtime prints nothing of its own
+
+
+def test_a_batch_size_fixed_in_the_model_is_taken_over(bundle_with):
+    fixed = bundle_with(tiny(batch=6))
+    encoder = open_encoder(fixed)
+    assert encoder.batch_size == 6
+    assert encoder.encode(np.ones((6, 3, 224, 224), "f4")).shape == (6, 192)
+    with pytest.raises(EngineError, match="made for batches of 6, not 4"):
+        open_encoder(fixed, batch_size=4)
+
+
+@pytest.mark.parametrize("location", ["/etc/hostname", "../secret.bin", "beside.bin"])
+def test_weights_outside_the_bundle_are_refused(bundle_with, location):
+    foreign = bundle_with(tiny(location=location))
+    (foreign.root / "beside.bin").write_bytes(b"\0" * 768)
+    with pytest.raises(EngineError, match=r"refers to '.*', which is not a file of the bundle"):
+        open_encoder(foreign)
+
+
+def test_weights_in_a_listed_file_of_the_bundle_are_read(bundle_with):
+    data = np.arange(192, dtype="<f4")
+    encoder = open_encoder(
+        bundle_with(tiny(location="row.bin"), **{"row.bin": data.tobytes()}), batch_size=1
+    )
+    tokens = encoder.encode(np.ones((1, 3, 224, 224), "f4"))
+    np.testing.assert_allclose(tokens[0], data, rtol=1e-5)
+
+
+def test_external_files_are_found_wherever_a_tensor_may_hide(tmp_path):
+    tensor = TensorProto(name="t", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="offset", value="0")
+    tensor.external_data.add(key="location", value="deep.bin")
+    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "in", [], [])
+    branch = helper.make_node("If", ["x"], ["y"], then_branch=inner)
+    function = helper.make_function("d", "f", [], ["y"], [branch], [helper.make_opsetid("", 17)])
+    plain = helper.make_graph([], "plain", [], [])
+    for n, model in enumerate(
+        [
+            helper.make_model(helper.make_graph([branch], "outer", [], [])),
+            helper.make_model(plain, functions=[function]),
+            helper.make_model(helper.make_graph([], "g", [], [], [tensor])),
+        ]
+    ):
+        path = tmp_path / f"{n}.onnx"
+        path.write_bytes(model.SerializeToString())
+        assert external_files(path) == {"deep.bin"}
+    assert external_files(Bundle.load().path("encoder.onnx")) == set()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(min_size=1, max_size=200) | st.integers(0, 100).map(lambda n: tiny()[: n * 4]))
+def test_any_bytes_are_walked_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("walk") / "x.onnx"
+    path.write_bytes(data)
+    try:
+        external_files(path)
+    except EngineError as error:
+        assert str(path) in str(error)  # noqa: PT017 - either outcome is right
+    else:
+        assert data
+
+
+# ---- the fake -----------------------------------------------------------------------------------
+
+
+def test_the_fake_depends_on_the_tile_alone(tiles):
+    one, four = FakeEncoder(64, batch_size=1), FakeEncoder(64, batch_size=4)
+    tokens = encode(one, tiles)
+    assert tokens.dtype == np.float32
+    assert np.array_equal(encode(four, tiles, np.arange(9)[::-1]), tokens)
+    assert len(np.unique(tokens, axis=0)) == len(tiles)
+    one.close()
+    with pytest.raises(EngineError, match="closed"):
+        one.encode(tiles[:1])
+    with pytest.raises(EngineError, match=r"must be float32 \[4, 3, 224, 224\]"):
+        four.encode(tiles[:3])
+
+
+def test_the_onnx_file_passes_the_checker(bundle):
+    onnx.checker.check_model(onnx.load(bundle.path("encoder.onnx")), full_check=True)
