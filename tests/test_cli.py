@@ -223,10 +223,11 @@ def test_info_and_doctor_and_bundle_and_sample(slides, tmp_path):
     assert check.returncode == 0
     assert UNTRAINED in check.stderr
     assert json.loads(call("bundle", "show").stdout)["trained"] is False
-    made = call("sample", tmp_path / "x.svs", "--width", 600, "--height", 500)
+    path = tmp_path / "new" / "x.svs"
+    made = call("sample", path, "--width", 600, "--height", 500)
     assert made.returncode == 0
-    assert (tmp_path / "x.truth.json").exists()
-    again = call("sample", tmp_path / "x.svs")
+    assert path.with_name("x.truth.json").exists()
+    again = call("sample", path)
     assert again.returncode == 1
     assert "--force" in again.stderr
 

@@ -175,10 +175,13 @@ def sample(
     """Write a synthetic, cytology-like pyramidal SVS with its ground truth beside it."""
     from unicas_edge.console import counting
     from unicas_edge.errors import OutputError
+    from unicas_edge.report.files import output_errors
     from unicas_edge.sample import write_sample
 
     if path.exists() and not force:
         raise OutputError(f"{path}: exists; --force replaces it")
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with counting("drawing", quiet=quiet) as progress:
         truth = write_sample(path, width, height, um_px=um_px, seed=seed, progress=progress)
     if not quiet:
