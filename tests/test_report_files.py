@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -36,7 +35,7 @@ except OutputError as error:
 """
 
 ENDLESS = """
-import sys
+import sys, time
 sys.path.insert(0, sys.argv[1])
 from report_case import make_overview, make_result, tile_pixels
 from unicas_edge.report import write_result
@@ -44,6 +43,7 @@ result, overview = make_result(keep=120), make_overview()
 print("ready", flush=True)
 while True:
     write_result(sys.argv[2], result, overview, tile_pixels)
+    time.sleep(0.1)
 """
 
 
@@ -136,12 +136,12 @@ def test_the_limit_test_can_fail(tmp_path):
 
 @needs_posix
 def test_kill_9_leaves_whole_files_only(tmp_path):
-    from test_report_write import check_whole
+    from test_report_write import FILES, check_whole
 
     from unicas_edge.report import load_result
 
-    folder, halves, complete = tmp_path / "out", 0, 0
-    for attempt in range(8):
+    folder, kills, halves, complete = tmp_path / "out", 0, 0, 0
+    while kills < 5 or (kills < 40 and not (halves and complete)):
         child = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, str(TESTS), str(folder)],
             stdout=subprocess.PIPE, cwd=TESTS.parent,
@@ -149,13 +149,15 @@ def test_kill_9_leaves_whole_files_only(tmp_path):
         with child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
-            time.sleep(0.15 + 0.057 * attempt)
+            time.sleep(0.15 + 0.057 * (kills % 8))
             child.send_signal(signal.SIGKILL)
             child.wait()
+        kills += 1
         halves += remove_partial(folder)
-        complete += (folder / "result.json").exists()
         check_whole(folder)
         if (folder / "result.json").exists():
             load_result(folder)
-    print(json.dumps({"left half-written": halves, "complete": complete, "kills": 8}))
-    assert halves > 0, "no kill came while a file was being written: the test proves nothing"
+            assert {entry.name for entry in folder.iterdir()} == FILES
+            complete += 1
+    assert halves, "no kill came while a file was being written: the test proves nothing"
+    assert complete, "no kill came while the result was whole: the test proves nothing"

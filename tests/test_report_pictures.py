@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 from report_case import make_overview, make_result, tile_pixels
 
 from unicas_edge.errors import TileError
@@ -105,8 +105,6 @@ def test_untrained_weights_and_research_use_are_said_and_decisions_are_not(writt
 def test_the_hottest_tile_is_where_the_attention_is():
     result = make_result(width=4096, height=4096, downsample=1.0, keep=256)
     task = result.tasks[0].model_copy(update={"top_tiles": []})
-    from PIL import Image
-
     white = Image.new("RGB", (512, 512), (255, 255, 255))
     picture, top = draw_heat(white, result, task)
     tiles, shares = attention(result, task)
@@ -117,6 +115,24 @@ def test_the_hottest_tile_is_where_the_attention_is():
     rest = np.asarray(picture)[..., 1]
     assert green == rest.min()
     assert red > green + 80
+
+
+def test_no_outline_crosses_a_number(monkeypatch):
+    calls = []
+    for name in ("rectangle", "line", "rounded_rectangle"):
+        real = getattr(ImageDraw.ImageDraw, name)
+
+        def record(self, *args, _real=real, _name=name, **kwargs):
+            calls.append(_name)
+            return _real(self, *args, **kwargs)
+
+        monkeypatch.setattr(ImageDraw.ImageDraw, name, record)
+    result = make_result(width=2000, height=1500, keep=40)
+    draw_heat(Image.new("RGB", (800, 600)), result, result.tasks[0])
+    plates = [index for index, name in enumerate(calls) if name == "rounded_rectangle"]
+    assert len(plates) == 3
+    assert "line" not in calls[plates[0] :]
+    assert set(calls[: plates[0]]) == {"rectangle", "line"}
 
 
 def test_a_tile_that_cannot_be_read_says_why(written):

@@ -39,6 +39,7 @@ from pathlib import Path
 from unicas_edge.store import OutputFolder
 folder, done = OutputFolder(sys.argv[1]), []
 with folder.run(["screen"]) as log:
+    print("ready", flush=True)
     for number in range(int(sys.argv[2])):
         name = f"s{number:03}"
         with folder.claim(name) as slot:
@@ -159,7 +160,7 @@ def test_processes_share_the_work_and_lose_no_row(tmp_path):
     workers = [start(WORK, tmp_path, 40, letter) for letter in "abc"]
     outputs = [worker.communicate(timeout=60)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
-    counts = [int(output) for output in outputs]
+    counts = [int(output.split()[-1]) for output in outputs]
     assert sum(counts) == 40
     found = rows(OutputFolder(tmp_path))
     assert sorted(found) == [f"s{number:03}" for number in range(40)]
@@ -175,11 +176,11 @@ def test_processes_share_the_work_and_lose_no_row(tmp_path):
 def test_killed_writers_of_the_summary_leave_it_whole(tmp_path):
     OutputFolder(tmp_path)
     for attempt in range(6):
-        worker = start(WORK, tmp_path, 500, attempt)
+        worker = start(WORK, tmp_path, 5000, attempt)
         with worker:
-            until = 0.5 + 0.11 * attempt
+            assert worker.stdout.readline() == "ready\n"
             with pytest.raises(subprocess.TimeoutExpired):
-                worker.wait(until)
+                worker.wait(0.2 + 0.11 * attempt)
             worker.send_signal(signal.SIGKILL)
             worker.wait()
         read_summary(tmp_path / "summary.csv")

@@ -145,21 +145,24 @@ def _number(
     draw: ImageDraw.ImageDraw, result: SlideResult, task: TaskResult, size: tuple[int, int]
 ) -> None:
     """Write the rank beside the first top tiles, each where no other number stands."""
-    taken: list[Frame] = []
+    plates: list[tuple[int, Frame]] = []
     for rank, tile in enumerate(task.top_tiles[:NUMBERED], start=1):
         across, down = size[0] / result.slide.width, size[1] / result.slide.height
         x, y = round(tile.x * across), round(tile.y * down)
         frame = (x, y, round((tile.x + tile.width) * across), round((tile.y + tile.height) * down))
-        place = (frame[0] + frame[2]) // 2, (frame[1] + frame[3]) // 2
-        plate = _free_plate(place, size, taken)
-        if plate is None:
-            continue
-        taken.append(plate)
-        middle = (plate[0] + plate[2]) // 2, (plate[1] + plate[3]) // 2
-        draw.line((*_nearest(frame, middle), *middle), fill=INK, width=2)
+        place = _middle(frame)
+        plate = _free_plate(place, size, [other for _, other in plates])
         draw.rectangle(frame, outline=INK)
+        if plate is not None:
+            plates.append((rank, plate))
+            draw.line((*_nearest(frame, _middle(plate)), *_middle(plate)), fill=INK, width=2)
+    for rank, plate in plates:  # last, so that no outline crosses a number
         draw.rounded_rectangle(plate, 5, fill=PAPER, outline=INK)
-        write(draw, middle, str(rank), SMALL, anchor="mm")
+        write(draw, _middle(plate), str(rank), SMALL, anchor="mm")
+
+
+def _middle(frame: Frame) -> tuple[int, int]:
+    return (frame[0] + frame[2]) // 2, (frame[1] + frame[3]) // 2
 
 
 def _free_plate(place: tuple[int, int], size: tuple[int, int], taken: list[Frame]) -> Frame | None:
