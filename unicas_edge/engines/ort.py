@@ -1,7 +1,8 @@
 """The default engine: onnxruntime on the CPU.
 
-One session serves every worker: concurrent single-threaded runs use two cores about twice as well
-as one run on two threads, and do not depend on a thread pool that the reading threads disturb.
+One session serves every worker. On a machine with nothing else to do, concurrent single-threaded
+runs were faster than one run on several threads (embedded ViT-Ti, two cores, batch 4: 54 tiles/s
+against 22 to 45), and they need no thread pool that the reading threads could disturb.
 """
 
 from __future__ import annotations
