@@ -117,9 +117,8 @@ def test_two_processes_share_a_folder_without_doing_a_slide_twice(slides, tmp_pa
     out = tmp_path / "out"
     command = [*COMMAND, "screen", str(slides), "-o", str(out), "--max-tiles", "64", "--force"]
     pair = [subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) for _ in "12"]
-    outcomes = [
-        json.loads(line) for process in pair for line in process.communicate(timeout=120)[0].splitlines()
-    ]
+    printed = [process.communicate(timeout=120)[0] for process in pair]
+    outcomes = [json.loads(line) for text in printed for line in text.splitlines()]
     assert [process.returncode for process in pair] == [0, 0]
     done = sorted(outcome["name"] for outcome in outcomes if outcome["status"] == "done")
     assert done == ["s0", "s1", "s2"]

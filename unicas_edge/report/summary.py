@@ -44,7 +44,7 @@ def result_row(name: str, slide: Path, status: str, result: SlideResult) -> Row:
         "coverage": f"{result.coverage.coverage:.4f}",
         "tiles": str(result.coverage.encoded),
         "seconds": f"{seconds:.2f}",
-        "error": "",
+        "error": safe_cell("; ".join(result.adequacy.reasons)),
         "notice": safe_cell("; ".join(result.notices)),
     }
 
