@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -44,16 +45,25 @@ def _version(name: str) -> str:
         return ""
 
 
-def alternate(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time the contestants in turn, so that a busy machine burdens all alike; seconds a round."""
+@dataclass
+class Rounds:
+    """Seconds of every round of one contestant: by the wall clock, and of all cores together."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def alternate(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, Rounds]:
+    """Time the contestants in turn, so that a busy machine burdens all alike."""
     for call in contestants.values():
         call()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds = {name: Rounds() for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
-            begin = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             call()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].cpu.append(time.process_time() - cpu)
+            seconds[name].wall.append(time.perf_counter() - wall)
     return seconds
 
 

@@ -17,7 +17,7 @@ from unicas_edge.session import grid_for
 from unicas_edge.slide import open_slide
 from unicas_edge.tiles import plan
 
-ROUNDS, SHARE, QUALITY = 5, 0.90, 90
+ROUNDS, SHARE, QUALITY = 3, 0.90, 90
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,14 @@ def test_whole_pipeline(screener, real_slide, benchmark, figures):
     seconds = alternate({"engine": engine_alone, "pipeline": pipeline}, ROUNDS)
     benchmark.pedantic(pipeline, rounds=1)
     for name, values in seconds.items():
-        figures.add(f"{name}, tiles/s ({tiles} real tiles)", f"{tiles / np.median(values):.1f}")
-    share = ratio(seconds["pipeline"], seconds["engine"])
+        figures.add(
+            f"{name}, tiles/s ({tiles} real tiles)", f"{tiles / np.median(values.wall):.1f}"
+        )
+    share = ratio(seconds["pipeline"].wall, seconds["engine"].wall)
     figures.add("pipeline / engine, tiles/s", f"{share:.3f}", f">= {SHARE}", share >= SHARE)
+    # both keep every core busy, so on a machine that does nothing else this is the same figure
+    burden = ratio(seconds["pipeline"].cpu, seconds["engine"].cpu)
+    figures.add("the same by CPU seconds of all cores", f"{burden:.3f}")
     assert share >= SHARE
 
 

@@ -62,10 +62,10 @@ def test_planning_100_000_tiles(slide_100k, benchmark, figures):
     seconds = alternate(contestants, 5)
     assert benchmark.pedantic(planned, args=(slide_100k,), rounds=5) == 317**2
     ours, *peers = contestants
-    worst = max(seconds[ours])
+    worst = max(seconds[ours].wall)
     figures.add(f"{ours} (slowest of 5)", f"{worst:.3f}", f"< {SECONDS}", worst < SECONDS)
     for name in peers:
-        figures.add(name, f"{max(seconds[name]):.3f}")
+        figures.add(name, f"{max(seconds[name].wall):.3f}")
     peak = peak_megabytes(PLAN, str(slide_100k))
     figures.add("peak memory of planning, MB", f"{peak:.0f}", f"< {MEGABYTES}", peak < MEGABYTES)
     assert worst < SECONDS
