@@ -55,10 +55,10 @@ UE_TARGET static UE_INLINE size_t UE_NAME(copies)(const uint8_t *restrict pixels
 
 /* What is left over goes through the portable row function, which rounds the same way. */
 #if UE_BLOCK == 1
-#define UE_REST(dtype, kind, type) (void)done
+#define UE_REST(dtype, kind, type) (void)0
 #else
 #define UE_REST(dtype, kind, type)                                               \
-    if (done < count) ue_row_##dtype##_##kind##_portable(pixels + 3 * done, count - done, affine,  \
+    ue_row_##dtype##_##kind##_portable(pixels + 3 * done, count - done, affine,  \
                                        (type *)red + done, (type *)green + done, \
                                        (type *)blue + done)
 #endif
@@ -69,7 +69,8 @@ UE_TARGET static UE_INLINE size_t UE_NAME(copies)(const uint8_t *restrict pixels
                                                         void *green, void *blue) {           \
         size_t done =                                                                        \
             UE_NAME(blocks)(pixels, count, affine, red, green, blue, UE_##kind, UE_##dtype); \
-        UE_REST(dtype, kind, type);                                                          \
+        if (done < count)                                                                    \
+            UE_REST(dtype, kind, type);                                                      \
     }
 
 UE_ROW(FLOAT32, GENERAL, float)
@@ -84,5 +85,6 @@ UE_TARGET static void UE_NAME(row_UINT8_COPY)(const uint8_t *pixels, size_t coun
                                               void *blue) {
     size_t done = UE_NAME(copies)(pixels, count, red, green, blue);
     (void)affine;
-    UE_REST(UINT8, COPY, uint8_t);
+    if (done < count)
+        UE_REST(UINT8, COPY, uint8_t);
 }

@@ -75,10 +75,10 @@ const char *ue_variant_name(size_t index);
  *
  *     out[c] = ((affine[4c] * R + affine[4c + 1] * G) + affine[4c + 2] * B) + affine[4c + 3]
  *
- * in float32, each operation rounded, then converted to `dtype`. The caller folds colour matrix M,
- * mean and standard deviation into `affine`: out = (M [R G B 1] / 255 - mean) / std. Nothing is
- * clamped to 0..255 in between; that is what keeps the map affine, and lets a model fold it into
- * its patch embedding instead.
+ * in float32, each operation rounded, then converted to `dtype`. Coefficients of -0 count as +0, so
+ * that zeros may be left out. The caller folds colour matrix M, mean and standard deviation into
+ * `affine`: out = (M [R G B 1] / 255 - mean) / std. Nothing is clamped to 0..255 in between; that
+ * is what keeps the map affine, and lets a model fold it into its patch embedding instead.
  *
  * `dst` has three planes of height * width elements, `channel_stride` elements apart, and does not
  * overlap the image. `variant` is a name from ue_variant_name, or NULL for the best.

@@ -28,40 +28,35 @@ static const struct ue_variant *const variants[] = {
 
 enum { VARIANTS = sizeof variants / sizeof variants[0] };
 
-static const struct ue_variant *best_variant(void) {
-    size_t i = 0;
-    while (!variants[i]->supported())
-        i++;
-    return variants[i];
-}
-
-/* Threads that meet here on first use all find, and store, the same pointer to constant data. */
-static const struct ue_variant *chosen_variant(void) {
+/*
+ * Whether the processor runs a variant. It is asked once, because in a virtual machine asking may
+ * take longer than a tile; threads that ask at the same time all store the same answer.
+ */
+static bool runs(size_t index) {
 #if !defined(__STDC_NO_ATOMICS__)
-    static _Atomic(const struct ue_variant *) chosen;
-    const struct ue_variant *variant = atomic_load_explicit(&chosen, memory_order_relaxed);
-    if (!variant) {
-        variant = best_variant();
-        atomic_store_explicit(&chosen, variant, memory_order_relaxed);
+    enum { NOT_ASKED, NO, YES };
+    static atomic_uchar answers[VARIANTS];
+    unsigned char answer = atomic_load_explicit(&answers[index], memory_order_relaxed);
+    if (answer == NOT_ASKED) {
+        answer = variants[index]->supported() ? YES : NO;
+        atomic_store_explicit(&answers[index], answer, memory_order_relaxed);
     }
-    return variant;
+    return answer == YES;
 #else
-    return best_variant(); /* such compilers have the portable variant alone */
+    return variants[index]->supported(); /* such compilers have the portable variant alone */
 #endif
 }
 
 const struct ue_variant *ue_find_variant(const char *name) {
-    if (!name)
-        return chosen_variant();
     for (size_t i = 0; i < VARIANTS; i++)
-        if (strcmp(variants[i]->name, name) == 0 && variants[i]->supported())
+        if ((!name || strcmp(variants[i]->name, name) == 0) && runs(i))
             return variants[i];
     return NULL;
 }
 
 const char *ue_variant_name(size_t index) {
     for (size_t i = 0; i < VARIANTS; i++)
-        if (variants[i]->supported() && index-- == 0)
+        if (runs(i) && index-- == 0)
             return variants[i]->name;
     return NULL;
 }

@@ -33,8 +33,8 @@ enum { UE_DTYPES = 3 };
 typedef void (*ue_row_fn)(const uint8_t *pixels, size_t count, const float *affine, void *red,
                           void *green, void *blue);
 
-/* Columns that one call of ue_measure_fn sums: few enough for 32-bit sums and a small stack. */
-enum { UE_STRIP = 512 };
+/* Columns that one call of ue_measure_fn sums: few enough to count in 8 bits and sum in 16. */
+enum { UE_STRIP = 224 };
 
 /* One row of a strip, taken apart into planes, and the two green rows before it. */
 struct ue_strip_row {

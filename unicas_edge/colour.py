@@ -3,7 +3,10 @@
 Papanicolaou stain has five dyes, so methods that separate two (Macenko, Vahadane) are ill-posed
 here. `white-balance` makes the background neutral; `reinhard` brings the CIELAB mean and standard
 deviation of tissue pixels to a target (Reinhard et al., IEEE CG&A 2001), as the least-squares
-affine map of that correction, so that it costs nothing in the normalise kernel.
+affine map of that correction, so that it costs nothing in the normalise kernel. Between three real
+ThinPrep slides that map misses the correction itself by 0.7 to 2.8 grey levels on average (99th
+percentile 4 to 19: most where hues must turn furthest), and 0.3 to 1.3 towards the default target.
+Only tissue is fitted: the background is taken along, and may leave 0..255.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from unicas_edge.normalise import IDENTITY
 MODES = ("none", "white-balance", "reinhard")
 WHITE = 245.0  # where a background lies that is bright but not clipped
 MIN_PIXELS = 256
+#: Tissue that varies less than coding noise, in CIELAB units, would only have its noise enlarged;
+#: on three real ThinPrep slides L*, a*, b* vary by 18 to 21, 13 to 22 and 6.
+_LEAST_STD = 0.5
 _BACKGROUND_ABOVE = 160
 _BACKGROUND_SPREAD = 40  # between a background pixel's channels: more is stain
 #: IEC 61966-2-1 (sRGB) to CIE XYZ, divided by the D65 white point.
@@ -76,9 +82,11 @@ def _white_balance(pixels: NDArray[np.uint8]) -> ColourFit:
     glass = pixels[(low >= _BACKGROUND_ABOVE) & (high - low <= _BACKGROUND_SPREAD)]
     if len(glass) < MIN_PIXELS:
         return _unfitted("white-balance", f"only {len(glass)} background pixels in the sample")
+    light = glass.sum(axis=1, dtype=np.int64)
+    clearest = glass[light >= np.median(light)]  # the other half may be pale cytoplasm
     matrix = np.zeros((3, 4))
-    np.fill_diagonal(matrix, WHITE / np.median(glass, axis=0))
-    return ColourFit("white-balance", matrix, len(glass))
+    np.fill_diagonal(matrix, WHITE / np.median(clearest, axis=0))
+    return ColourFit("white-balance", matrix, len(clearest))
 
 
 def _reinhard(pixels: NDArray[np.uint8], target: Target) -> ColourFit:
@@ -87,7 +95,7 @@ def _reinhard(pixels: NDArray[np.uint8], target: Target) -> ColourFit:
         return _unfitted("reinhard", f"only {len(tissue)} tissue pixels in the sample")
     lab = to_lab(tissue)
     mean, std = lab.mean(axis=0), lab.std(axis=0)
-    if (std < 1e-3).any():
+    if (std < _LEAST_STD).any():
         return _unfitted("reinhard", "the tissue pixels of the sample are all alike")
     wanted = to_rgb((lab - mean) / std * np.asarray(target.std) + np.asarray(target.mean))
     known = np.column_stack([tissue.astype(np.float64), np.ones(len(tissue))])

@@ -10,19 +10,27 @@ from numpy.typing import NDArray
 
 from unicas_edge import _native
 
-#: A pixel whose darkest channel lies below this is not background: 0.85 of white. On real ThinPrep
-#: tiles (background 255) 27 to 92 % of the pixels are below; on empty glass none.
+#: A pixel whose darkest channel lies below this is not background: 0.85 of white. On 2,260 real
+#: ThinPrep tiles (background 255) 20 to 98 % of the pixels are below, 1 % of the tiles under 27 %;
+#: on 155 empty 224-pixel crops of CMU-1 (H&E, background 243 to 246) at most 0.3 %, all of it dust.
 CELLULAR_BELOW = 217
 #: A tile with a smaller share of cellular pixels is background. One nucleus of 50 um2, 200 pixels
 #: at 0.5 um/px, is 0.4 % of a 224-pixel crop.
 BACKGROUND_SHARE = 0.003
-_DARK_BELOW = 32
+#: A pixel whose brightest channel lies below this is no cell either, but the black outside a scan,
+#: ink or a bubble's rim. At most 0.2 % of the pixels in 99 % of the same real tiles.
+DARK_BELOW = 32
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JFIF
 _QUALITY = 75
 
 
 class Measures(NamedTuple):
-    """`cellular`: share of cellular pixels; `focus`: Laplacian variance of the green plane."""
+    """`cellular`: share of cellular pixels; `focus`: Laplacian variance of the green plane.
+
+    Focus is in grey levels squared. On the 2,260 tiles named above it is 55 to 829 (median 148 to
+    204 a slide); on the same tiles after a Gaussian blur of sigma 1.5 px 6 to 24, of 2 px 4 to 13,
+    of 3 px 2 to 5.
+    """
 
     cellular: float
     focus: float
@@ -31,13 +39,15 @@ class Measures(NamedTuple):
 def measure(tile: NDArray[np.uint8]) -> Measures:
     """Return the measures of uint8 RGB [h, w, 3], from exact integer sums: the same on any machine.
 
-    Focus is the variance of the 4-neighbour Laplacian over interior pixels, in grey levels squared
-    (Pech-Pacheco et al., ICPR 2000), 0 for an image without interior.
+    Focus is the variance of the 4-neighbour Laplacian over interior pixels (Pech-Pacheco et al.,
+    ICPR 2000), 0 for an image without interior. ValueError where it is no such image.
     """
-    cellular, _, _, _, _, total, squares, count = _native.measure(tile, CELLULAR_BELOW, _DARK_BELOW)
+    cellular, dark, _, _, _, total, squares, count = _native.measure(
+        tile, CELLULAR_BELOW, DARK_BELOW
+    )
     pixels = tile.shape[0] * tile.shape[1]
-    focus = (squares - total * total / count) / count if count else 0.0
-    return Measures(cellular / pixels, focus)
+    focus = (squares * count - total * total) / (count * count) if count else 0.0
+    return Measures((cellular - dark) / pixels, focus)
 
 
 def is_background(measures: Measures) -> bool:
@@ -49,7 +59,8 @@ def luma_score(tile: NDArray[np.uint8]) -> float:
     """Return the content score of a tile whose compressed bytes are not known.
 
     It is the length of its luma plane coded as JPEG at quality 75: the quantity by which the
-    published pipeline ranks fields, computed here because the file does not give it.
+    published pipeline ranks fields, computed here because the file does not give it. Luma alone,
+    because detail is what ranks, and a fixed quality, because lengths are compared with each other.
     """
     luma = (tile.astype(np.float32) @ _LUMA + 0.5).astype(np.uint8)
     return float(len(simplejpeg.encode_jpeg(luma[..., None], _QUALITY, "GRAY", "Gray")))

@@ -1,4 +1,5 @@
 /* AVX2 with F16C: 16 pixels, as two vectors of eight. No FMA: see unicas_edge.h. */
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define UE_ISA avx2
@@ -10,9 +11,12 @@ struct ue_pair {
     __m256 low, high;
 };
 
+/* __builtin_cpu_supports asks the operating system too, but knows F16C in new compilers alone. */
 static bool ue_supported_avx2(void) {
+    unsigned eax, ebx, ecx, edx;
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
+           (ecx & bit_F16C);
 }
 
 /*
@@ -80,9 +84,11 @@ UE_TARGET static UE_INLINE void ue_store_u8_avx2(uint8_t *out, struct ue_pair va
     const __m256 top = _mm256_set1_ps(255.0f);
     const __m256i low = _mm256_cvtps_epi32(_mm256_min_ps(value.low, top));
     const __m256i high = _mm256_cvtps_epi32(_mm256_min_ps(value.high, top));
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-    _mm_storeu_si128((__m128i *)out, _mm_packus_epi16(_mm256_castsi256_si128(words),
-                                                      _mm256_extracti128_si256(words, 1)));
+    const __m256i words = _mm256_packs_epi32(low, high);
+    const __m256i bytes = _mm256_packus_epi16(words, words);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0);
+    _mm_storeu_si128((__m128i *)out,
+                     _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)));
 }
 
 UE_TARGET static UE_INLINE void ue_copy_avx2(const uint8_t *pixels, uint8_t *red, uint8_t *green,
