@@ -1,4 +1,4 @@
-"""The aggregator against the reference's golden logits and against the plain semantics."""
+"""The aggregator against the reference's golden logits, its errors, and its pieces."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from tests.dense_aggregator import config_of, weights_of
 from unicas_edge.aggregate import Aggregator, AggregatorConfig
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
@@ -81,200 +82,6 @@ def test_golden_logits_of_3200_tiles(full_size, golden, bags):
     explanation = full_size.explain(bag)
     np.testing.assert_allclose(explanation.logits, wanted, rtol=0, atol=2e-5)
     np.testing.assert_allclose(explanation.attention.sum(axis=1), 1, atol=1e-5)
-
-
-# ---- the plain semantics, dense and in float64 --------------------------------------------------
-
-
-def config_of(**changes):
-    base = {
-        "embed_dim_in": 6, "embed_dim": 8, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0,
-        "num_tasks": 2, "classes": (2, 3), "num_experts": 3, "slots_per_expert": 2, "top_m": 5,
-    }  # fmt: skip
-    return AggregatorConfig(**(base | changes))
-
-
-def weights_of(config, seed=0):
-    rng = np.random.default_rng(seed)
-    return {
-        key: (rng.standard_normal(shape) / np.sqrt(max(1, math.prod(shape[1:])))).astype("f4")
-        for key, shape in parameter_shapes(config).items()
-    }
-
-
-class Dense:
-    """aggregator.md step by step: K, V, the dense projection and every row of the mixture."""
-
-    def __init__(self, weights, config):
-        self.w = {key: value.astype(np.float64) for key, value in weights.items()}
-        self.c = config
-        self.margin = np.inf  # smallest gap between the last score kept and the first one left
-
-    def linear(self, x, key):
-        return x @ self.w[key + ".weight"].T + self.w.get(key + ".bias", 0)
-
-    def norm(self, x, key, eps):
-        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + eps)
-        return x * self.w[key + ".weight"] + self.w[key + ".bias"]
-
-    @staticmethod
-    def gelu(x):
-        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-
-    @staticmethod
-    def softmax(x, axis):
-        e = np.exp(x - x.max(axis, keepdims=True))
-        return e / e.sum(axis, keepdims=True)
-
-    def run(self, tokens):
-        c, t, n = self.c, self.c.num_tasks, len(tokens)
-        x = self.linear(tokens.astype(np.float64), "model.layer1.0")
-        x = self.gelu(self.norm(x, "model.layer1.1", c.layer1_norm_eps))
-        side = math.ceil(math.sqrt(n))
-        source = np.arange(side * side) % n
-        x = np.concatenate([self.w["model.task_tokens"][0], self.ppeg(x[source], side)])
-        attention = np.zeros((t, n))
-        for block in range(c.depth):
-            key = f"model.blocks.{block}"
-            x = x + self.attention(self.norm(x, key + ".norm1", c.norm_eps), key, source, attention)
-            x = x + self.moe(self.norm(x, key + ".norm2", c.norm_eps), key + ".mlp")
-        final = self.norm(x[:t], "model.norm", c.norm_eps)
-        logits = [self.linear(final[i], f"model.heads.{i}") for i in range(t)]
-        return logits, attention / (c.depth * c.num_heads)
-
-    def ppeg(self, x, side):
-        grid = x.reshape(side, side, -1)
-        out = grid.copy()
-        for name, size in (("proj", 7), ("proj1", 5), ("proj2", 3)):
-            kernel = self.w[f"model.pos_layer.{name}.weight"][:, 0]
-            r = size // 2
-            for row, col, dy, dx in np.ndindex(side, side, size, size):
-                if 0 <= row + dy - r < side and 0 <= col + dx - r < side:
-                    out[row, col] += grid[row + dy - r, col + dx - r] * kernel[:, dy, dx]
-            out += self.w[f"model.pos_layer.{name}.bias"]
-        return out.reshape(x.shape)
-
-    def attention(self, h, key, source, mass):
-        c, t = self.c, self.c.num_tasks
-        f, d = h[t:], c.head_dim
-        k, v = np.split(self.linear(f, key + ".attn.kv"), 2, axis=1)
-        out = np.zeros_like(h)
-        for i in range(t):
-            q = self.linear(h[i], f"{key}.attn.qs.{i}")
-            task, patches = np.zeros(c.embed_dim), np.zeros_like(f)
-            for head in range(c.num_heads):
-                cut = slice(head * d, (head + 1) * d)
-                score = k[:, cut] @ q[cut] / math.sqrt(d)
-                order = np.lexsort((np.arange(len(f)), -score))
-                kept = order[: c.top_m]
-                if len(f) > c.top_m:
-                    gap = score[order[c.top_m - 1]] - score[order[c.top_m]]
-                    self.margin = min(self.margin, gap)
-                p = np.zeros(len(f))
-                p[kept] = self.softmax(score[kept], 0)
-                task[cut] = p @ v[:, cut]
-                patches[:, cut] = p[:, None] * f[:, cut]
-                np.add.at(mass[i], source, p)
-            out[i] = self.linear(task, f"{key}.attn.experts.{i}")
-            out[t:] += self.linear(patches, f"{key}.attn.experts.{i}")
-        return out
-
-    def moe(self, h, key):
-        c = self.c
-        y = h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
-        phi = self.w[key + ".phi"]
-        phi = phi / np.maximum(np.linalg.norm(phi, axis=0, keepdims=True), 1e-12)
-        logits = np.einsum("nc,ces->nes", y, phi * self.w[key + ".scale"])
-        combine = self.softmax(logits.reshape(len(y), -1), 1).reshape(logits.shape)
-        slots = np.einsum("nes,nc->esc", self.softmax(logits, 0), y)
-        out = [
-            self.linear(self.gelu(self.linear(slots[e], f"{key}.experts.{e}.fc1")),
-                        f"{key}.experts.{e}.fc2")
-            for e in range(c.num_experts)
-        ]  # fmt: skip
-        return np.einsum("nes,esc->nc", combine, np.stack(out))
-
-
-def assert_like_dense(config, tokens, seed=0):
-    weights = weights_of(config, seed)
-    found = Aggregator(weights, config).explain(tokens)
-    logits, attention = Dense(weights, config).run(tokens)
-    for row, wanted in zip(found.logits, logits, strict=True):
-        np.testing.assert_allclose(row[: len(wanted)], wanted, atol=2e-4)
-        assert np.isneginf(row[len(wanted) :]).all()
-    np.testing.assert_allclose(found.attention, attention, atol=2e-4)
-    np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-5)
-
-
-@st.composite
-def cases(draw):
-    heads = draw(st.integers(1, 3))
-    tasks = draw(st.integers(1, 3))
-    small = st.integers(1, 3)
-    config = config_of(
-        embed_dim_in=draw(st.integers(1, 9)),
-        num_heads=heads,
-        embed_dim=heads * draw(st.integers(2, 5)),
-        depth=draw(small),
-        mlp_ratio=draw(st.sampled_from([0.5, 1.0, 2.5])),
-        num_tasks=tasks,
-        classes=tuple(draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))),
-        num_experts=draw(small),
-        slots_per_expert=draw(small),
-        top_m=draw(st.sampled_from([1, 3, 8, 256])),
-        qkv_bias=draw(st.booleans()),
-    )
-    return config, draw(st.integers(1, 30)), draw(st.integers(0, 2**32 - 1))
-
-
-@settings(max_examples=60, deadline=None)
-@given(cases())
-def test_any_configuration_computes_the_plain_semantics(case):
-    config, n, seed = case
-    tokens = np.random.default_rng(seed).standard_normal((n, config.embed_dim_in), dtype="f4")
-    dense = Dense(weights_of(config, seed), config)
-    dense.run(tokens)
-    if dense.margin < 1e-3:  # a near-tie may fall either way in another precision: keep them all
-        config = config.model_copy(update={"top_m": 1000})
-    assert_like_dense(config, tokens, seed)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 10])
-def test_sides_of_the_square_and_fewer_tiles_than_m(rng, n):
-    config = config_of(top_m=256)
-    assert_like_dense(config, rng.standard_normal((n, 6), dtype="f4"))
-
-
-def test_duplicate_tiles_share_the_attention_and_nothing_breaks(rng):
-    tokens = np.repeat(rng.standard_normal((3, 6), dtype="f4"), 4, axis=0)
-    assert_like_dense(config_of(top_m=256), tokens)
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -3e4])
-def test_all_equal_tokens_give_finite_logits(value):
-    config = config_of()
-    found = Aggregator(weights_of(config), config).explain(np.full((37, 6), value, dtype="f4"))
-    assert np.isfinite(found.logits[:, :2]).all()
-    np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-5)
-
-
-def test_the_attention_of_padding_goes_to_the_tile_it_repeats(rng):
-    config = config_of(depth=1, top_m=1)
-    found = Aggregator(weights_of(config), config).explain(rng.standard_normal((2, 6), dtype="f4"))
-    assert found.attention.shape == (2, 2)
-    np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-6)
-
-
-def test_the_same_tokens_give_the_same_bits_whatever_their_memory(rng):
-    aggregator = Aggregator.load(Bundle.load())
-    tokens = rng.standard_normal((300, 192), dtype="f4")
-    first = aggregator.explain(tokens)
-    wide = np.empty((300, 384), dtype="f4")
-    wide[:, ::2] = tokens
-    for same in (tokens.copy(), np.asfortranarray(tokens), wide[:, ::2]):
-        again = aggregator.explain(same)
-        assert np.array_equal(again.logits, first.logits)
-        assert np.array_equal(again.attention, first.attention)
 
 
 # ---- errors -------------------------------------------------------------------------------------

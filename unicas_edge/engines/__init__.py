@@ -46,7 +46,7 @@ class Encoder(Protocol):
     width: int
     dtype: np.dtype[Any]
 
-    def encode(self, batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the tokens float32 [B, width] of a batch [B, 3, S, S] with B == `batch_size`.
 
         The batch is C-contiguous and of type `dtype`; pad it, never shorten it. `EngineError` for
@@ -102,7 +102,8 @@ def _memory_budget() -> int:
 def plan_batches(cores: int, tile_bytes: int, options: EngineOptions) -> tuple[int, int, int]:
     """Return (workers, threads of each, batch size) for a tile that needs `tile_bytes`.
 
-    One worker a core, for the reason given in `engines.ort`; fewer workers with more threads where memory does not hold a batch for each.
+    One worker a core, for the reason given in `engines.ort`; fewer workers with more threads
+    where memory does not hold a batch for each.
     """
     affordable = max(1, options.memory_bytes // tile_bytes)
     workers = max(1, min(cores, affordable // (options.batch_size or 1)))

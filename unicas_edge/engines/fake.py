@@ -40,7 +40,7 @@ class FakeEncoder:
         self._projection = np.random.default_rng(width).standard_normal((width, 3 * _POOLED**2))
         self._closed = False
 
-    def encode(self, batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the tokens float32 [B, width]; see `Encoder.encode`."""
         shape = (self.batch_size, 3, self._size, self._size)
         if self._closed:
@@ -55,7 +55,7 @@ class FakeEncoder:
         """Refuse to encode from now on."""
         self._closed = True
 
-    def _token(self, tile: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def _token(self, tile: NDArray[np.generic]) -> NDArray[np.float32]:
         block = self._size // _POOLED
         used = tile[:, : block * _POOLED, : block * _POOLED].astype(np.float64)
         pooled = used.reshape(3, _POOLED, block, _POOLED, block).mean(axis=(2, 4))

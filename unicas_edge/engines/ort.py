@@ -57,7 +57,7 @@ class OrtEncoder:
         self._session, self.version = _session(self._path, threads)
         self._input, self._output = self._checked_names(options.batch_size)
 
-    def encode(self, batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""
         session = self._session
         if session is None:
