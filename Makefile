@@ -10,17 +10,17 @@ NATIVE := setup.py pyproject.toml unicas_edge/_native.pyx $(wildcard csrc/*.[ch]
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make screen [SLIDE=path] [OUT=out]   install the runtime and screen a slide"
+	@echo "make screen [SLIDE=path] [OUT=out] [ARGS=--force]   install the runtime, screen a slide"
 	@echo "make test                            install what the tests need, lint and test"
 	@echo "make bench                           measure against the peers"
 
 screen: $(VENV)/.runtime
 	@test -e "$(SLIDE)" || test "$(SLIDE)" != "$(OUT)/sample.svs" || \
 	    $(BIN)/unicas-edge sample "$(SLIDE)" --width 8192 --height 8192
-	@$(BIN)/unicas-edge screen "$(SLIDE)" --output "$(OUT)"
+	@$(BIN)/unicas-edge screen "$(SLIDE)" --output "$(OUT)" $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

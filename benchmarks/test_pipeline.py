@@ -22,7 +22,7 @@ ROUNDS, SHARE, QUALITY = 3, 0.90, 90
 
 @pytest.fixture(scope="module")
 def screener():
-    with Screener(Bundle.load(), Options(max_tiles=None)) as screener:
+    with Screener(Bundle.load(), Options(max_tiles="all")) as screener:
         yield screener
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
-from unicas_edge.export import untrained
 
 from unicas_edge.bundle import MAX_MANIFEST_BYTES, Bundle, schemas, write_schemas
 from unicas_edge.errors import BundleError
+from unicas_edge.export import untrained
 
 DEFAULT = Bundle.load().root
 

@@ -154,7 +154,7 @@ def test_many_broken_tiles_make_it_unsatisfactory(tmp_path, sample, bundle):
             data[offset + count // 2 : offset + count - 2] = bytes(count - count // 2 - 2)
     path = tmp_path / "broken.svs"
     path.write_bytes(data)
-    result = unicas_edge.screen(path, bundle, max_tiles=None)
+    result = unicas_edge.screen(path, bundle, max_tiles="all")
     assert result.coverage.failed > result.coverage.planned / 4
     assert all(failure.cause for failure in result.coverage.failures)
     assert {task.decision for task in result.tasks} == {"unsatisfactory"}

@@ -13,7 +13,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.engines.fake import FakeEncoder
 from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.session import Session
-from unicas_edge.tiles import grid_for
+from unicas_edge.tiles import grid_for, plan
 
 WIDTH, HEIGHT = 3000, 2500
 
@@ -74,10 +74,10 @@ def same(a, b) -> None:
 
 
 @pytest.mark.parametrize("scored", [False, True])
-@pytest.mark.parametrize("max_tiles", [None, 40, 16, 1])
+@pytest.mark.parametrize("max_tiles", ["all", 40, 16, 1])
 def test_order_and_threads_do_not_change_the_result(bundle, max_tiles, scored):
     first = run(bundle, list, max_tiles=max_tiles, scored=scored)
-    assert first.coverage.planned == (max_tiles or 120)
+    assert first.coverage.planned == (120 if max_tiles == "all" else max_tiles)
     same(first, run(bundle, shuffled, max_tiles=max_tiles, scored=scored))
     same(first, run(bundle, lambda c: c[::-1], threads=3, max_tiles=max_tiles, scored=scored))
 
@@ -89,7 +89,7 @@ def test_encoding_early_under_memory_pressure_changes_nothing(bundle, monkeypatc
 
 
 def test_background_is_seen_but_not_encoded(bundle):
-    result = run(bundle, list, max_tiles=None)
+    result = run(bundle, list, max_tiles="all")
     counts = result.coverage
     assert counts.background > 10
     assert counts.encoded + counts.background == counts.planned == counts.read
@@ -109,7 +109,7 @@ def test_only_the_best_are_encoded(bundle):
 
 
 def test_tiles_never_heard_of_count_as_not_read(bundle):
-    with open_session(bundle, max_tiles=None) as session:
+    with open_session(bundle, max_tiles="all") as session:
         for cell in cells_of(session)[:100]:
             session.push(tile_at(cell), *session.grid.origin(cell))
         result = session.finish()
@@ -117,6 +117,52 @@ def test_tiles_never_heard_of_count_as_not_read(bundle):
     assert {failure.cause for failure in result.coverage.failures} == {"never pushed"}
     assert not result.adequacy.satisfactory
     assert {task.decision for task in result.tasks} == {"unsatisfactory"}
+
+
+def test_a_scan_that_stops_early_is_unsatisfactory_even_if_its_best_fields_are_whole(bundle):
+    with open_session(bundle, max_tiles=16) as session:
+        for cell in cells_of(session):
+            if cell[0] < 4:
+                session.push(tile_at(cell), *session.grid.origin(cell))
+        result = session.finish()
+    assert result.coverage.failed == 0
+    assert any("not delivered" in reason for reason in result.adequacy.reasons)
+    assert "negative" not in {task.decision for task in result.tasks}
+
+
+def test_failures_outside_the_plan_count_too(bundle):
+    with open_session(bundle, max_tiles=16) as session:
+        for cell in cells_of(session):
+            x, y = session.grid.origin(cell)
+            session.push(tile_at(cell), x, y) if cell[0] < 4 else session.fail(x, y, "torn")
+        result = session.finish()
+    assert not result.adequacy.satisfactory
+
+
+def test_a_planned_part_of_a_field_with_score_0_beats_fields_nobody_read(bundle):
+    scores = np.zeros((10, 12))
+    scores[0:4, 4:8] = 5.0
+    scores[3, 8:12] = 2.0  # the second field in rank; its first twelve tiles are empty
+    with open_session(bundle) as session:
+        cells = plan(session.grid, scores, 20)
+    options = {"encoder": FakeEncoder(bundle.manifest.encoder.width), "max_tiles": 20}
+    with open_session(bundle, **options, expected=cells) as session:
+        for cell in cells:
+            x, y = session.grid.origin(cell)
+            if scores[cell] == 0:
+                session.skip(x, y)
+            else:
+                session.push(tile_at(cell), x, y, float(scores[cell]))
+        result = session.finish()
+    assert result.coverage.failed == 0
+    assert set(result.tiles["field"]) == {1, 2}
+
+
+def test_scores_come_with_every_tile_or_with_none(bundle):
+    with open_session(bundle) as session:
+        session.push(tile_at((0, 0)), 0, 0, 5.0)
+        with pytest.raises(SessionError, match="every tile or with none"):
+            session.push(tile_at((0, 1)), 256, 0)
 
 
 def test_an_empty_session_is_unsatisfactory_not_negative(bundle):
@@ -127,7 +173,7 @@ def test_an_empty_session_is_unsatisfactory_not_negative(bundle):
 
 
 def test_skipped_places_are_empty_not_failed(bundle):
-    with open_session(bundle, max_tiles=None) as session:
+    with open_session(bundle, max_tiles="all") as session:
         for cell in cells_of(session):
             session.skip(*session.grid.origin(cell))
         result = session.finish()
@@ -139,7 +185,7 @@ def test_skipped_places_are_empty_not_failed(bundle):
 def test_blurred_cells_are_unsatisfactory(bundle):
     smooth = np.linspace(60, 200, 256).astype(np.uint8)
     blurred = np.repeat(np.tile(smooth, (256, 1))[..., None], 3, axis=2)
-    with open_session(bundle, max_tiles=None) as session:
+    with open_session(bundle, max_tiles="all") as session:
         for cell in cells_of(session):
             session.push(blurred, *session.grid.origin(cell))
         result = session.finish()
@@ -196,7 +242,7 @@ class BrokenEncoder(FakeEncoder):
 def test_a_token_that_is_not_finite_names_its_tile(bundle):
     encoder = BrokenEncoder(bundle.manifest.encoder.width, batch_size=8)
     with pytest.raises(EngineError, match=r"tile at level-0 \(\d+, \d+\)"):
-        with open_session(bundle, encoder=encoder, max_tiles=None) as session:
+        with open_session(bundle, encoder=encoder, max_tiles="all") as session:
             for cell in cells_of(session):
                 session.push(tile_at(cell), *session.grid.origin(cell))
             session.finish()
@@ -204,7 +250,7 @@ def test_a_token_that_is_not_finite_names_its_tile(bundle):
 
 def test_closing_early_ends_every_thread(bundle):
     before = threading.active_count()
-    session = open_session(bundle, max_tiles=None)
+    session = open_session(bundle, max_tiles="all")
     for cell in cells_of(session)[:50]:
         session.push(tile_at(cell), *session.grid.origin(cell))
     session.close()

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -33,9 +33,11 @@ MppOption = Annotated[
 ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
 
 
-def _max_tiles(text: str) -> int | None:
-    if text == "all":
+def _max_tiles(text: str | None) -> int | Literal["all"] | None:
+    if text is None:
         return None
+    if text == "all":
+        return "all"
     if not text.isdecimal() or int(text) < 1:
         raise typer.BadParameter("a number of at least 1, or 'all'")
     return int(text)
@@ -54,7 +56,9 @@ def screen(
     source: Annotated[Path, typer.Argument(metavar="SLIDE|DIR|LIST.csv")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")] = Path("out"),
     bundle: BundleOption = None,
-    max_tiles: Annotated[str, typer.Option(help="Tiles to encode, or 'all'.")] = "800",
+    max_tiles: Annotated[
+        str | None, typer.Option(help="Tiles to look at, or 'all' [default: the bundle's, 800]")
+    ] = None,
     mpp: MppOption = None,
     reader: ReaderOption = "auto",
     colour: Annotated[

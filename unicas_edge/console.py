@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -101,16 +102,13 @@ class Console:
         elif not self._quiet:
             self._person(outcome)
 
-    def summary(self, outcomes: list[Outcome]) -> None:
+    def summary(self, counts: Counter[str]) -> None:
         """Print how many slides came out how, and where everything lies."""
         if self._quiet:
             return
-        counts: dict[str, int] = {}
-        for outcome in outcomes:
-            counts[outcome.status] = counts.get(outcome.status, 0) + 1
-        if len(outcomes) > 1:
+        if counts.total() > 1:
             text = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-            self._out.print(f"{len(outcomes)} slides: {text}")
+            self._out.print(f"{counts.total()} slides: {text}")
         self._out.print(f"summary: {escape(str(self._output / 'summary.csv'))}   ({NOTICE})")
 
     def _person(self, outcome: Outcome) -> None:

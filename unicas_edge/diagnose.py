@@ -78,7 +78,9 @@ class Context:
 class Evidence:
     """What was seen: `cells` planned, in canonical order, and `encoded`, those with a token.
 
-    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D].
+    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D]. `unread_share` is
+    that of all tiles, planned or not, that failed or never came: a field that could not be read
+    must not vanish by ranking low.
     """
 
     cells: list[Cell]
@@ -86,6 +88,7 @@ class Evidence:
     seen: NDArray[np.void]
     tokens: NDArray[np.float32]
     failures: dict[Cell, str]
+    unread_share: float
 
 
 def diagnose(context: Context, aggregator: Aggregator, evidence: Evidence) -> SlideResult:
@@ -187,6 +190,11 @@ def _adequacy(
         reasons.append(
             f"only {coverage.coverage:.1%} of the planned tiles could be read "
             f"({coverage.failed} of {coverage.planned} failed); needed {limits.min_coverage:.1%}"
+        )
+    if 1 - evidence.unread_share < limits.min_coverage:
+        reasons.append(
+            f"{evidence.unread_share:.1%} of all tiles of the slide were not delivered or could "
+            f"not be read; allowed {1 - limits.min_coverage:.1%}"
         )
     if cellular < limits.min_cellular_tiles:
         reasons.append(f"{cellular} tiles with cells; needed {limits.min_cellular_tiles}")

@@ -6,6 +6,7 @@ between them. The session decides nothing differently for a file than for a scan
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder
-from unicas_edge.hashing import FileHash
+from unicas_edge.hashing import FileHash, slide_files
 from unicas_edge.reading import Progress, content_scores, feed, fit_colour
 from unicas_edge.result import SlideInfo, SlideResult
 from unicas_edge.session import Session
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide, UInt8Image
-from unicas_edge.tiles import grid_for, plan
+from unicas_edge.tiles import Limit, grid_for, plan, tile_limit
 
 OVERVIEW_SIDE = 1600
 
@@ -30,11 +31,11 @@ OVERVIEW_SIDE = 1600
 class Options:
     """What a user may choose; everything else the bundle decides.
 
-    `max_tiles` None screens every tile. `mpp` overrides the slide's own um/px. `colour` None takes
-    the bundle's default mode.
+    `max_tiles` "all" screens every tile; it and `colour` None take what the bundle says. `mpp`
+    overrides the slide's own um/px.
     """
 
-    max_tiles: int | None = 800
+    max_tiles: Limit = None
     mpp: float | None = None
     reader: str = "auto"
     colour: str | None = None
@@ -88,12 +89,13 @@ class Screener:
         """
         begin = time.perf_counter()
         report = progress or _silent
+        mpp = mpp or self.options.mpp
         with (
-            open_slide(path, self.options.reader, mpp or self.options.mpp) as slide,
-            FileHash(slide.path) as digest,
+            open_slide(path, self.options.reader, mpp) as slide,
+            FileHash(slide_files(slide.path)) as digest,
         ):
             result = self._diagnose(slide, report)
-            settings = {**asdict(self.options), "resume_key": resume_key}
+            settings = {**asdict(self.options), "mpp": mpp, "resume_key": resume_key}
             result = _complete(result, slide, digest.value(), settings, begin)
             overview = slide.overview(OVERVIEW_SIDE)
             return Screened(result, overview, _top_tiles(slide, result))
@@ -101,8 +103,9 @@ class Screener:
     def _diagnose(self, slide: Slide, progress: Progress) -> SlideResult:
         begin = time.perf_counter()
         grid = grid_for(self.bundle, slide.width, slide.height, slide.spacing.um_px)
-        scores = content_scores(slide, grid, self.options.max_tiles, progress)
-        cells = plan(grid, scores.values if scores else None, self.options.max_tiles)
+        limit = tile_limit(self.bundle, self.options.max_tiles)
+        scores = content_scores(slide, grid, limit, progress)
+        cells = plan(grid, scores.values if scores else None, limit)
         mode = self.options.colour or self.bundle.manifest.colour.default
         fit = fit_colour(slide, grid, cells, mode, self.bundle)
         planned = time.perf_counter() - begin
@@ -110,7 +113,8 @@ class Screener:
             self.bundle, width=slide.width, height=slide.height, um_px=slide.spacing.um_px,
             max_tiles=self.options.max_tiles, encoder=self.encoder, aggregator=self.aggregator,
             colour_mode=mode, colour_matrix=None if fit is None else fit.matrix,
-            slide=slide_info(slide),
+            slide=slide_info(slide), expected=cells,
+            scored_tiles=grid.rows * grid.cols if scores and not scores.stored else 0,
         ) as session:  # fmt: skip
             feed(slide, session, cells, scores, progress)
             result = session.finish()
@@ -124,7 +128,7 @@ def screen(
     bundle: Bundle | str | Path | None = None,
     *,
     output: str | Path | None = None,
-    max_tiles: int | None = 800,
+    max_tiles: Limit = None,
     mpp: float | None = None,
     reader: str = "auto",
     colour: str | None = None,
@@ -150,10 +154,15 @@ def screen(
     return screened.result
 
 
+def readable(name: str | Path) -> str:
+    """Return a file name as text that any file can hold; bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
 def slide_info(slide: Slide) -> SlideInfo:
     """Return what a result says of the slide it came from, but for the hash."""
     return SlideInfo(
-        path=str(slide.path), name=slide.path.name, reader=slide.reader,
+        path=readable(slide.path), name=readable(slide.path.name), reader=slide.reader,
         width=slide.width, height=slide.height,
         um_px=slide.spacing.um_px, um_px_source=slide.spacing.source,
         offset_x=slide.offset[0], offset_y=slide.offset[1],

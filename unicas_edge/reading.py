@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,14 @@ COLOUR_SAMPLE_STRIDE = 4
 
 @dataclass(frozen=True)
 class Scores:
-    """Content scores float64 [rows, cols]; `stored` when they are the compressed bytes."""
+    """Content scores float64 [rows, cols]; `stored` when they are the compressed bytes.
+
+    `failures` are the tiles that could not be read while they were scored, with the cause.
+    """
 
     values: NDArray[np.float64]
     stored: bool
+    failures: dict[Cell, str] = field(default_factory=dict)
 
 
 def content_scores(
@@ -46,7 +50,7 @@ def content_scores(
     """Return the content scores of every grid tile: compressed bytes, or else luma scores.
 
     Luma needs every tile decoded once. None: every tile will be read anyway, and the session may
-    score them as they come. A tile that cannot be read scores 0 here and fails when it is planned.
+    score them as they come.
     """
     content = slide.content(grid)
     if content is not None:
@@ -54,17 +58,19 @@ def content_scores(
     if max_tiles is None:
         return None
     scores = np.zeros((grid.rows, grid.cols))
+    failures: dict[Cell, str] = {}
     cells = [(row, col) for row in range(grid.rows) for col in range(grid.cols)]
 
     def score(cell: Cell, buffer: UInt8Image) -> None:
         try:
             tile = slide.read(*grid.origin(cell), grid.tile, grid.downsample, buffer)
-        except TileError:
+        except TileError as error:
+            failures[cell] = error.cause
             return
         scores[cell] = luma_score(centre_crop(tile, grid.crop))
 
     _each(cells, score, grid.tile, usable_cores(), lambda n: progress("rank", n, len(cells)))
-    return Scores(scores, stored=False)
+    return Scores(scores, stored=False, failures=failures)
 
 
 def fit_colour(
@@ -96,12 +102,14 @@ def feed(
 ) -> None:
     """Read the planned tiles and push them, failures and empty places included.
 
-    The session is closed where anything goes wrong, so that no thread waits for it.
+    What failed while it was scored is reported too, planned or not.
     """
     grid = session.grid
 
     def push(cell: Cell, buffer: UInt8Image) -> None:
         x, y = grid.origin(cell)
+        if scores is not None and cell in scores.failures:
+            return
         score = None if scores is None else float(scores.values[cell])
         if scores is not None and scores.stored and score == 0:
             session.skip(x, y)
@@ -113,11 +121,9 @@ def feed(
             return
         session.push(tile, x, y, score)
 
-    try:
-        _each(cells, push, grid.tile, READERS, lambda n: progress("tiles", n, len(cells)))
-    except BaseException:
-        session.close()
-        raise
+    for cell, cause in (scores.failures if scores else {}).items():
+        session.fail(*grid.origin(cell), cause)
+    _each(cells, push, grid.tile, READERS, lambda n: progress("tiles", n, len(cells)))
 
 
 def _each(
@@ -138,7 +144,11 @@ def _each(
                 cell = next(todo, None)
             if cell is None:
                 return
-            work(cell, buffer)
+            try:
+                work(cell, buffer)
+            except BaseException:
+                stop.set()  # the other threads end too, and the caller gets this error
+                raise
             done(next(counter))
 
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:

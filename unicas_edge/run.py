@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,8 @@ from typing import Protocol
 from unicas_edge import __version__
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import SlideError, UnicasError
-from unicas_edge.pipeline import Options, Screener
+from unicas_edge.hashing import slide_files
+from unicas_edge.pipeline import Options, Screener, readable
 from unicas_edge.reading import Progress
 from unicas_edge.report import write_result
 from unicas_edge.result import SlideResult
@@ -59,8 +61,8 @@ class Reporter(Protocol):
     def outcome(self, outcome: Outcome) -> None:
         """Tell what became of a slide."""
 
-    def summary(self, outcomes: list[Outcome]) -> None:
-        """Tell how the run ended."""
+    def summary(self, counts: Counter[str]) -> None:
+        """Tell how the run ended: slides by status."""
 
 
 def screen_all(
@@ -82,24 +84,38 @@ def screen_all(
     """
     folder = OutputFolder(output)
     names = slide_names([target.path for target in targets])
-    outcomes: list[Outcome] = []
+    counts: Counter[str] = Counter()
+    ok = True
     with folder.run(arguments) as log, Screener(bundle, options) as screener:
         job = _Job(folder, screener, force=force, skip_existing=skip_existing)
-        for number, (name, target) in enumerate(zip(names, targets, strict=True), 1):
-            with reporter.slide(name, number, len(targets)) as progress:
-                outcome = job.screen(name, target, progress)
-            outcomes.append(outcome)
-            log.add(outcome.name, outcome.path, outcome.status, outcome.error, outcome.result)
-            reporter.outcome(outcome)
-    reporter.summary(outcomes)
-    return all(outcome.ok for outcome in outcomes)
+        todo = list(zip(names, targets, strict=True))
+        # What another process has is waited for at the end: it may fail or be killed.
+        for wait in (False, True):
+            again = []
+            for number, (name, target) in enumerate(todo, 1):
+                with reporter.slide(name, number, len(todo)) as progress:
+                    outcome = job.screen(name, target, progress, wait=wait)
+                if outcome.status == ELSEWHERE:
+                    again.append((name, target))
+                    continue
+                counts[outcome.status] += 1
+                ok = ok and outcome.ok
+                log.add(name, target.path, outcome.status, outcome.error, outcome.result)
+                reporter.outcome(outcome)
+            todo = again
+    reporter.summary(counts)
+    return ok
 
 
 def resume_key(path: Path, bundle: Bundle, options: Options) -> str:
-    """Return what makes two runs the same: file (path, size, time), bundle, settings, version."""
-    about = path.stat()
+    """Return what makes two runs the same: files (name, size, time), bundle, settings, version.
+
+    `OSError` where the slide's files cannot be looked at.
+    """
+    found = [(file.name, file.stat()) for file in slide_files(path)]
     facts = {
-        "path": str(path.resolve()), "size": about.st_size, "mtime": about.st_mtime_ns,
+        "path": readable(path.absolute()),
+        "files": [(readable(name), about.st_size, about.st_mtime_ns) for name, about in found],
         "bundle": bundle.digest, "version": __version__, **asdict(options),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -116,16 +132,20 @@ class _Job:
         self._force = force
         self._skip_existing = skip_existing
 
-    def screen(self, name: str, target: Target, progress: Progress) -> Outcome:
+    def screen(self, name: str, target: Target, progress: Progress, *, wait: bool) -> Outcome:
+        """Return what became of a slide; whatever goes wrong with it, the next one gets its turn."""
         if target.problem is not None:
             return self._failed(name, target.path, f"{target.path}: {target.problem}")
         try:
-            with self._folder.claim(name) as slot:
+            with self._folder.claim(name, wait=wait) as slot:
                 if slot is None:
                     return Outcome(name, target.path, ELSEWHERE)
                 return self._claimed(name, slot, target, progress)
         except UnicasError as error:
             return self._failed(name, target.path, str(error))
+        except Exception as error:  # a plug-in's, or a defect of ours: named, not hidden
+            cause = f"{type(error).__name__}: {error}; this is a defect, please report it"
+            return self._failed(name, target.path, f"{target.path}: {cause}")
 
     def _claimed(self, name: str, slot: Path, target: Target, progress: Progress) -> Outcome:
         options = self._screener.options
@@ -139,7 +159,7 @@ class _Job:
         existing = self._folder.existing(name)
         if existing is not None and not self._again(name):
             if self._skip_existing or existing.settings.get("resume_key") == key:
-                return Outcome(name, target.path, KEPT, folder=slot, result=existing)
+                return _outcome(name, target.path, slot, existing, KEPT)
             return Outcome(name, target.path, CONFLICT, ok=False, error=f"{slot}: {_CONFLICT}")
         screened = self._screener.screen(target.path, mpp=mpp, resume_key=key, progress=progress)
         write_result(slot, screened.result, screened.overview, screened.top_tiles)
@@ -153,7 +173,15 @@ class _Job:
         return Outcome(name, path, FAILED, ok=False, error=error)
 
 
-def _outcome(name: str, path: Path, folder: Path, result: SlideResult) -> Outcome:
-    readable = result.coverage.coverage >= 1 or result.adequacy.satisfactory
-    status = DONE if result.adequacy.satisfactory else UNSATISFACTORY
-    return Outcome(name, path, status, ok=readable, folder=folder, result=result)
+def _outcome(
+    name: str, path: Path, folder: Path, result: SlideResult, status: str | None = None
+) -> Outcome:
+    satisfactory = result.adequacy.satisfactory
+    return Outcome(
+        name,
+        path,
+        status or (DONE if satisfactory else UNSATISFACTORY),
+        ok=satisfactory or result.coverage.coverage == 1,
+        folder=folder,
+        result=result,
+    )

@@ -38,6 +38,11 @@ class BestFields:
     def _worst_size(self) -> int:
         return self._sizes[-self._heap[0][1]] if self._heap else 0
 
+    @property
+    def full(self) -> bool:
+        """Whether the kept fields hold `max_tiles` tiles already."""
+        return self._max_tiles is not None and self._total >= self._max_tiles
+
     def __contains__(self, field: int) -> bool:
         return field in self._sizes
 

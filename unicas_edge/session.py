@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -29,7 +30,7 @@ from unicas_edge.measure import is_background, luma_score, measure
 from unicas_edge.normalise import Normaliser, centre_crop
 from unicas_edge.result import Engine, SlideInfo, SlideResult
 from unicas_edge.selection import BestFields
-from unicas_edge.tiles import Cell, grid_for
+from unicas_edge.tiles import Cell, Limit, grid_for, tile_limit
 
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
@@ -51,8 +52,11 @@ class Session:
     """Screens one slide whose tiles are pushed; use it as a context manager.
 
     `width`, `height` and `um_px` describe the level-0 frame in which tiles are placed. Tiles are
-    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `colour_matrix` float
-    [3, 4] is the colour correction fitted for this slide (`colour.fit`); None leaves colours alone.
+    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `max_tiles` and
+    `colour_mode` None take the bundle's. A mode other than none needs `colour_matrix` float [3, 4],
+    fitted for this slide (`colour.fit`). `expected` are the tiles that will be pushed, skipped or
+    failed (None: every tile of the grid); those that are not count as unread. `scored_tiles` is
+    how many tiles were read beforehand to score them, if any were.
     `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
     """
 
@@ -63,24 +67,27 @@ class Session:
         width: int,
         height: int,
         um_px: float,
-        max_tiles: int | None = 800,
+        max_tiles: Limit = None,
         encoder: Encoder | None = None,
         aggregator: Aggregator | None = None,
-        colour_mode: str = "none",
+        colour_mode: str | None = None,
         colour_matrix: NDArray[np.float64] | None = None,
         slide: SlideInfo | None = None,
+        expected: Collection[Cell] | None = None,
+        scored_tiles: int = 0,
     ) -> None:
-        if max_tiles is not None and max_tiles < 1:
-            raise SessionError(f"max_tiles is {max_tiles}; use at least 1, or None for all")
-        if (colour_mode == "none") != (colour_matrix is None):
+        self.colour_mode = colour_mode or bundle.manifest.colour.default
+        if (self.colour_mode == "none") != (colour_matrix is None):
             raise SessionError(
-                f"colour mode {colour_mode!r} needs a matrix fitted beforehand, and only it does: "
+                f"colour mode {self.colour_mode!r} needs a matrix fitted beforehand, and only it does: "
                 "pass colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
             )
         self.grid = grid_for(bundle, width, height, um_px)
         self.bundle = bundle
-        self.max_tiles = max_tiles
-        self.colour_mode = colour_mode
+        self.max_tiles = tile_limit(bundle, max_tiles)
+        self._expected = expected
+        self._scored_tiles = scored_tiles
+        self._scored: bool | None = None
         self.slide = slide or SlideInfo(
             path="", name="session", reader="session", width=width, height=height,
             um_px=um_px, um_px_source="session",
@@ -93,8 +100,9 @@ class Session:
         self._lock = threading.Lock()
         self._seen = np.zeros((self.grid.rows, self.grid.cols), dtype=MEASURED)
         self._failures: dict[Cell, str] = {}
-        self._best = BestFields(self.grid, max_tiles)
+        self._best = BestFields(self.grid, self.max_tiles)
         self._open: dict[int, _OpenField] = {}
+        self._settled: set[int] = set()
         self._open_tiles = 0
         self._pending_bytes = 0
         self._tokens: dict[Cell, NDArray[np.float32]] = {}
@@ -109,9 +117,9 @@ class Session:
         """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
 
         `score` is its content score (the bytes its JPEG takes on disk); None computes it from luma.
-        Within one session give it for every tile or for none. Waits while the encoder is behind.
-        Safe to call from several threads. `SessionError` for a wrong shape, a place off the grid or
-        a tile pushed twice.
+        Give it for every tile of a session or for none. Waits while the encoder is behind. Safe to
+        call from several threads. `SessionError` for a wrong shape, a place off the grid, a tile
+        pushed twice, or scores given for some tiles only.
         """
         cell = self.grid.cell_at(x, y)
         size = self.grid.tile
@@ -123,9 +131,14 @@ class Session:
         crop = centre_crop(tile, self.grid.crop)
         measures = measure(crop)
         background = is_background(measures)
+        scored = score is not None
         if score is None:
             score = luma_score(crop)
         with self._lock:
+            if self._scored is None:
+                self._scored = scored
+            if scored != self._scored:
+                raise SessionError("give a content score with every tile or with none of them")
             self._record(
                 cell, Status.BACKGROUND if background else Status.ENCODED, score,
                 measures.cellular, measures.focus,
@@ -156,9 +169,9 @@ class Session:
         with self._lock:
             self._require_open()
             self._finished = True
-            for number in range(self.grid.field_rows * self.grid.field_cols):
-                if number in self._open or not self._is_complete(number):
-                    self._settle(number)
+            for number in sorted(self._open):
+                self._settle(number)
+            self._settle_untouched()
             self._queue.flush()
         engine = self._engine()
         timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
@@ -190,7 +203,17 @@ class Session:
         tokens = np.empty((len(encoded), self.encoder.width), dtype=np.float32)
         for row, cell in enumerate(encoded):
             tokens[row] = self._tokens[cell]
-        return Evidence(cells, encoded, self._seen, tokens, self._failures)
+        return Evidence(cells, encoded, self._seen, tokens, self._failures, self._unread_share())
+
+    def _unread_share(self) -> float:
+        """Return the share of all tiles, planned or not, that failed or never came."""
+        status = self._seen["status"]
+        failed = int((status == Status.FAILED).sum())
+        if self._expected is None:
+            return (failed + int((status == Status.UNSEEN).sum())) / status.size
+        missing = sum(1 for cell in self._expected if status[cell] == Status.UNSEEN)
+        heard = int((status != Status.UNSEEN).sum())
+        return (failed + missing) / max(1, heard + missing, self._scored_tiles)
 
     def close(self) -> None:
         """Stop; what was pushed and not finished is dropped. Safe to call twice."""
@@ -245,6 +268,7 @@ class Session:
 
     def _settle(self, number: int) -> None:
         """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
+        self._settled.add(number)
         evicted = self._best.offer(number, self._score(number))
         # Popped only now: a token on its way is kept while its field is open or among the best.
         entry = self._open.pop(number, None) or _OpenField(0)
@@ -262,8 +286,16 @@ class Session:
             total += float(self._seen[cell]["score"])
         return total
 
-    def _is_complete(self, number: int) -> bool:
-        return all(self._seen[c]["status"] != Status.UNSEEN for c in self.grid.field_cells(number))
+    def _settle_untouched(self) -> None:
+        """Where too few tiles came, plan fields nobody told us of too: they count as unread.
+
+        They rank behind every field of which a tile came, even one that scored 0.
+        """
+        for number in range(self.grid.field_rows * self.grid.field_cols):
+            if self._best.full:
+                return
+            if number not in self._settled:
+                self._best.offer(number, -1.0)
 
     def _relieve(self) -> None:
         """Stay within bounds: encode the oldest pixels early, refuse endless open fields."""

@@ -69,15 +69,16 @@ class OutputFolder:
         return self.slides / name
 
     @contextlib.contextmanager
-    def claim(self, name: str) -> Iterator[Path | None]:
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[Path | None]:
         """Hold the slide for the block; give its folder, or None if another process holds it.
 
+        With `wait` it is given as soon as the other process lets go of it.
         Ask `existing` inside the block: whoever held the slide before may just have finished it.
         What a killed run left half-written in the folder is removed.
         """
         folder = self.slide(name)
         lock = self._lock(f"slide-{name}")
-        if not self._acquired(lock):
+        if not self._acquired(lock, -1 if wait else 0):
             yield None
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,13 @@ def find_targets(source: Path, *, recursive: bool = False) -> list[Target]:
     a missing or repeated slide there becomes a target with a `problem`. A folder is searched for
     slides, unless it is one: a folder of fields. `SlideError` where nothing is found.
     """
+    try:
+        return _found(source, recursive=recursive)
+    except OSError as error:
+        raise SlideError(source, f"cannot be looked at: {error.strerror}") from error
+
+
+def _found(source: Path, *, recursive: bool) -> list[Target]:
     if source.suffix.lower() == ".csv" and source.is_file():
         found = list(_listed(source))
     elif source.is_dir() and not is_field_folder(source):
@@ -74,6 +82,8 @@ def _searched(folder: Path, *, recursive: bool) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir() and not entry.is_symlink():
+            if (entry / "result.json").exists():
+                continue  # our own output: its pictures are no slide
             if recursive and is_field_folder(entry):
                 yield entry
             elif recursive:
@@ -98,19 +108,23 @@ def _listed(path: Path) -> Iterator[Target]:
 
 
 def _rows(path: Path, rows: csv.DictReader[str]) -> Iterator[Target]:
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for row in rows:
         name = (row["wsi"] or "").strip()
         if not name or "\0" in name:
             raise SlideError(path, f"line {rows.line_num}: the column 'wsi' holds no path")
         slide = path.parent / name
         target = Target(slide, *_mpp(row.get("mpp")))
-        if slide.resolve() in seen:
+        if _normal(slide) in seen:
             target = Target(slide, problem=f"listed twice (line {rows.line_num} of {path})")
-        elif not slide.exists():
+        elif not os.path.exists(slide):  # noqa: PTH110 - False, not an error, for a loop of links
             target = Target(slide, problem=f"no such file (line {rows.line_num} of {path})")
-        seen.add(slide.resolve())
+        seen.add(_normal(slide))
         yield target
+
+
+def _normal(path: Path) -> str:
+    return os.path.realpath(path)
 
 
 def _mpp(text: str | None) -> tuple[float | None, str | None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: (row, col) of a tile on the grid
 Cell = tuple[int, int]
+#: How many tiles to encode: a number, all of them, or None for what the bundle says.
+Limit = int | Literal["all"] | None
 
 MAX_GRID_TILES = 4_000_000
 #: 2 % of magnification is below what separates one scanner's "20x" from another's.
@@ -94,6 +96,16 @@ class Grid:
         for row in range(top, min(top + self.field, self.rows)):
             for col in range(left, min(left + self.field, self.cols)):
                 yield row, col
+
+
+def tile_limit(bundle: Bundle, limit: Limit) -> int | None:
+    """Return the most tiles to take, None for no limit; `SessionError` for less than one."""
+    if limit == "all":
+        return None
+    chosen = bundle.manifest.tile.max_tiles if limit is None else limit
+    if chosen < 1:
+        raise SessionError(f"max_tiles is {chosen}; use at least 1, or 'all'")
+    return chosen
 
 
 def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:

@@ -19,7 +19,12 @@ from unicas_edge.engines.machine import usable_cores
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.errors import EngineError
 
-_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_OUTPUTS = ("tensor(float)", "tensor(float16)")
+_INPUTS = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
 _SILENT = 4  # fatal: whatever is less arrives as an exception
 _FINEST_PATCH_PX = 14
 
@@ -102,12 +107,12 @@ class OrtEncoder:
             )
         (given,), (out,) = inputs, outputs
         wanted = [3, self._size, self._size]
-        if _TYPES.get(given.type) != self.dtype or not _fits(given.shape, wanted):
+        if _INPUTS.get(given.type) != self.dtype or not _fits(given.shape, wanted):
             raise EngineError(
                 f"{self._path}: takes {given.type} {given.shape}, the manifest says {self.dtype} "
                 f"[batch, 3, {self._size}, {self._size}]; correct input.dtype or tile.crop_px"
             )
-        if out.type not in _TYPES or not _fits(out.shape, [self.width]):
+        if out.type not in _OUTPUTS or not _fits(out.shape, [self.width]):
             raise EngineError(
                 f"{self._path}: gives {out.type} {out.shape}, the manifest says "
                 f"[batch, {self.width}]; correct encoder.width or export the CLS token alone"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,10 @@ from typing import BinaryIO
 from unicas_edge.errors import OutputError
 
 #: How a file that is being written is called: `.<final name>.<8 hex>.part`, beside the final one.
-PARTIAL = ".*.part"
+PARTIAL = f".*.{'[0-9a-f]' * 8}.part"
+
+#: Where a slide's new files wait until all of them are whole.
+STAGING = ".new"
 
 _NEXT_STEP = {
     errno.ENOSPC: "free space there or choose another folder with --output",
@@ -95,6 +99,7 @@ def remove_partial(folder: Path) -> int:
 
     For the holder of the folder's lock alone: nobody else may be writing there.
     """
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
     leftovers = list(folder.glob(PARTIAL))
     for path in leftovers:
         with output_errors(path):
