@@ -224,14 +224,6 @@ def test_a_batch_of_another_shape_type_or_order_is_refused(bundle, batch):
         open_encoder(bundle, batch_size=2).encode(batch)
 
 
-def test_a_token_that_is_not_finite_names_its_row(bundle, tiles):
-    encoder = open_encoder(bundle, batch_size=3, threads=1)
-    batch = tiles[:3].copy()
-    batch[1, 0, 5, 5] = np.nan
-    with pytest.raises(EngineError, match=r"batch row 1 is not finite \(1 of 3"):
-        encoder.encode(batch)
-
-
 # ---- the fake -----------------------------------------------------------------------------------
 
 

@@ -43,7 +43,11 @@ cdef extern from "unicas_edge.h" nogil:
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
-    if pixels.shape[2] != 3 or pixels.strides[2] != 1 or pixels.strides[1] != 3:
+    # NumPy gives a dimension of one element any stride.
+    if (
+        pixels.shape[2] != 3 or pixels.strides[2] != 1
+        or (pixels.strides[1] != 3 and pixels.shape[1] > 1)
+    ):
         raise ValueError(
             "pixels must be RGB [height, width, 3] with adjacent bytes in a row, not shape "
             f"{[pixels.shape[k] for k in range(3)]} with strides "

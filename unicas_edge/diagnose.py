@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from unicas_edge import __version__
 from unicas_edge.aggregate import Aggregator, Explanation
 from unicas_edge.bundle import Bundle
+from unicas_edge.ledger import Status
 from unicas_edge.manifest import Task
 from unicas_edge.result import (
     NOTICE,
@@ -45,20 +45,6 @@ FOCUS_SHARE = 0.25
 #: Resampling beyond this invents pixels; the bundle's um/px is what its encoder was trained on.
 COARSEST = 2.0
 DETERMINISM = "bit-identical on one machine with the same engine, precision and thread count"
-
-
-class Status(IntEnum):
-    """What became of a grid tile; the names are those in tiles.csv."""
-
-    UNSEEN = 0
-    ENCODED = 1
-    BACKGROUND = 2
-    SPARSE = 3
-    FAILED = 4
-
-
-#: What a session keeps of every grid tile.
-MEASURED = np.dtype([("status", "u1"), ("score", "f8"), ("cellular", "f4"), ("focus", "f4")])
 
 
 @dataclass(frozen=True)

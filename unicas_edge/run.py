@@ -143,7 +143,7 @@ class _Job:
                 return self._claimed(name, slot, target, progress)
         except UnicasError as error:
             return self._failed(name, target.path, str(error))
-        except Exception as error:  # a plug-in's, or a defect of ours: named, not hidden
+        except Exception as error:  # a plug-in's or our own defect: named, not hidden
             cause = f"{type(error).__name__}: {error}; this is a defect, please report it"
             return self._failed(name, target.path, f"{target.path}: {cause}")
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from unicas_edge import _native
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.diagnose import MEASURED, Context, Evidence, Status, diagnose
+from unicas_edge.diagnose import Context, Evidence, diagnose
 from unicas_edge.encode import EncodeQueue
 from unicas_edge.engines import Encoder, open_encoder
 from unicas_edge.errors import EngineError, SessionError
+from unicas_edge.ledger import Ledger, Status
 from unicas_edge.measure import is_background, luma_score, measure
 from unicas_edge.normalise import Normaliser, centre_crop
 from unicas_edge.result import Engine, SlideInfo, SlideResult
@@ -35,8 +36,6 @@ from unicas_edge.tiles import Cell, Limit, grid_for, tile_limit
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
 MAX_OPEN_TILES = 65_536
-#: Causes of failed tiles that are kept word for word.
-MAX_CAUSES = 10_000
 
 
 @dataclass
@@ -79,8 +78,8 @@ class Session:
         self.colour_mode = colour_mode or bundle.manifest.colour.default
         if (self.colour_mode == "none") != (colour_matrix is None):
             raise SessionError(
-                f"colour mode {self.colour_mode!r} needs a matrix fitted beforehand, and only it does: "
-                "pass colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
+                f"colour mode {self.colour_mode!r} needs a matrix fitted beforehand, and only it "
+                "does: pass colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
             )
         self.grid = grid_for(bundle, width, height, um_px)
         self.bundle = bundle
@@ -98,8 +97,7 @@ class Session:
         spec = bundle.manifest.input
         self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
         self._lock = threading.Lock()
-        self._seen = np.zeros((self.grid.rows, self.grid.cols), dtype=MEASURED)
-        self._failures: dict[Cell, str] = {}
+        self._ledger = Ledger(self.grid)
         self._best = BestFields(self.grid, self.max_tiles)
         self._open: dict[int, _OpenField] = {}
         self._settled: set[int] = set()
@@ -139,26 +137,25 @@ class Session:
                 self._scored = scored
             if scored != self._scored:
                 raise SessionError("give a content score with every tile or with none of them")
-            self._record(
-                cell, Status.BACKGROUND if background else Status.ENCODED, score,
-                measures.cellular, measures.focus,
-            )  # fmt: skip
+            self._require_open()
+            status = Status.BACKGROUND if background else Status.ENCODED
+            self._ledger.record(cell, status, score, measures)
             self._take(cell, None if background else crop)
 
     def skip(self, x: int, y: int) -> None:
         """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
         with self._lock:
             cell = self.grid.cell_at(x, y)
-            self._record(cell, Status.SPARSE, 0.0)
+            self._require_open()
+            self._ledger.record(cell, Status.SPARSE)
             self._take(cell, None)
 
     def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
         """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
         with self._lock:
             cell = self.grid.cell_at(x, y)
-            self._record(cell, Status.FAILED, score)
-            if len(self._failures) < MAX_CAUSES:
-                self._failures[cell] = cause
+            self._require_open()
+            self._ledger.record(cell, Status.FAILED, score, cause=cause)
             self._take(cell, None)
 
     def finish(self) -> SlideResult:
@@ -203,17 +200,8 @@ class Session:
         tokens = np.empty((len(encoded), self.encoder.width), dtype=np.float32)
         for row, cell in enumerate(encoded):
             tokens[row] = self._tokens[cell]
-        return Evidence(cells, encoded, self._seen, tokens, self._failures, self._unread_share())
-
-    def _unread_share(self) -> float:
-        """Return the share of all tiles, planned or not, that failed or never came."""
-        status = self._seen["status"]
-        failed = int((status == Status.FAILED).sum())
-        if self._expected is None:
-            return (failed + int((status == Status.UNSEEN).sum())) / status.size
-        missing = sum(1 for cell in self._expected if status[cell] == Status.UNSEEN)
-        heard = int((status != Status.UNSEEN).sum())
-        return (failed + missing) / max(1, heard + missing, self._scored_tiles)
+        unread = self._ledger.unread_share(self._expected, self._scored_tiles)
+        return Evidence(cells, encoded, self._ledger.seen, tokens, self._ledger.failures, unread)
 
     def close(self) -> None:
         """Stop; what was pushed and not finished is dropped. Safe to call twice."""
@@ -237,17 +225,6 @@ class Session:
         if self._finished:
             raise SessionError("the session is finished; open a new one for the next slide")
 
-    def _record(
-        self, cell: Cell, status: Status, score: float, cellular: float = 0.0, focus: float = 0.0
-    ) -> None:
-        self._require_open()
-        if self._seen[cell]["status"] != Status.UNSEEN:
-            x, y = self.grid.origin(cell)
-            raise SessionError(f"the tile at level-0 ({x}, {y}) was pushed twice")
-        if not np.isfinite(score) or score < 0:
-            raise SessionError(f"a content score must be finite and not negative, not {score}")
-        self._seen[cell] = (status, score, cellular, focus)
-
     def _take(self, cell: Cell, crop: NDArray[np.uint8] | None) -> None:
         """Put a tile into its field, and settle the field when this was its last one."""
         number = self.grid.field_of(cell)
@@ -269,7 +246,7 @@ class Session:
     def _settle(self, number: int) -> None:
         """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
         self._settled.add(number)
-        evicted = self._best.offer(number, self._score(number))
+        evicted = self._best.offer(number, self._ledger.field_score(number))
         # Popped only now: a token on its way is kept while its field is open or among the best.
         entry = self._open.pop(number, None) or _OpenField(0)
         for out in evicted:
@@ -279,12 +256,6 @@ class Session:
             if number in self._best:
                 self._queue.put(cell, crop)
         self._open_tiles -= entry.taken
-
-    def _score(self, number: int) -> float:
-        total = 0.0  # in row-major order, as `tiles.field_scores` adds, to the same bits
-        for cell in self.grid.field_cells(number):
-            total += float(self._seen[cell]["score"])
-        return total
 
     def _settle_untouched(self) -> None:
         """Where too few tiles came, plan fields nobody told us of too: they count as unread.
