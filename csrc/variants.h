@@ -13,7 +13,8 @@
 #endif
 
 /* The intrinsics need GNU-style target attributes; any other compiler gets the portable variant. */
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#if defined(UE_PORTABLE_ONLY)
+#elif defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #define UE_HAVE_X86 1
 #elif defined(__GNUC__) && defined(__aarch64__) && !defined(__AARCH64EB__)
 #define UE_HAVE_NEON 1

@@ -1,4 +1,5 @@
 /* Many threads whose first call is the process's first call; to be run under ThreadSanitizer. */
+#define _DEFAULT_SOURCE
 #include <pthread.h>
 
 #include "check.h"
