@@ -133,7 +133,7 @@ class _Job:
         self._skip_existing = skip_existing
 
     def screen(self, name: str, target: Target, progress: Progress, *, wait: bool) -> Outcome:
-        """Return what became of a slide; whatever goes wrong with it, the next one gets its turn."""
+        """Return what became of a slide; whatever goes wrong, the next one gets its turn."""
         if target.problem is not None:
             return self._failed(name, target.path, f"{target.path}: {target.problem}")
         try:
