@@ -89,7 +89,10 @@ class Peers:
 
 @pytest.fixture(scope="module", params=QUALITIES)
 def peers(request, real_slide):
-    return Peers(real_slide(request.param), request.param)
+    found = Peers(real_slide(request.param), request.param)
+    yield found
+    found.slide.close()
+    found.openslide.close()
 
 
 def test_same_pixels(peers, benchmark):

@@ -1,8 +1,9 @@
 """The default engine: onnxruntime on the CPU.
 
 One session serves every worker. On a machine with nothing else to do, concurrent single-threaded
-runs were faster than one run on several threads (embedded ViT-Ti, two cores, batch 4: 54 tiles/s
-against 22 to 45), and they need no thread pool that the reading threads could disturb.
+runs were no slower than one run on several threads (embedded ViT-Ti, two idle cores: 62 against
+54 tiles/s at batch 1, 57 against 56 at batch 4), and they need no thread pool that the reading
+threads could disturb.
 """
 
 from __future__ import annotations
