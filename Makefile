@@ -31,7 +31,6 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q
-	$(BIN)/python -m benchmarks.memory
 
 # Installing the project anew rebuilds the extension; stamps remember what was installed.
 $(VENV)/.runtime: $(NATIVE) | $(BIN)/python
