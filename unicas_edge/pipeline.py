@@ -10,7 +10,6 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from unicas_edge.aggregate import Aggregator
@@ -67,12 +66,7 @@ class Screener:
     def __enter__(self) -> Screener:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.encoder.close()
 
     def screen(

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,12 +74,7 @@ class Session:
         expected: Collection[Cell] | None = None,
         scored_tiles: int = 0,
     ) -> None:
-        self.colour_mode = colour_mode or bundle.manifest.colour.default
-        if (self.colour_mode == "none") != (colour_matrix is None):
-            raise SessionError(
-                f"colour mode {self.colour_mode!r} needs a matrix fitted beforehand, and only it "
-                "does: pass colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
-            )
+        self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
         self.grid = grid_for(bundle, width, height, um_px)
         self.bundle = bundle
         self.max_tiles = tile_limit(bundle, max_tiles)
@@ -213,12 +207,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _require_open(self) -> None:
@@ -298,3 +287,13 @@ class Session:
         with self._tokens_lock:
             if number in self._open or number in self._best:
                 self._tokens[cell] = token
+
+
+def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) -> str:
+    mode = mode or bundle.manifest.colour.default
+    if (mode == "none") != (matrix is None):
+        raise SessionError(
+            f"colour mode {mode!r} needs a matrix fitted beforehand, and only it does: pass "
+            "colour_matrix=unicas_edge.colour.fit(mode, pixels, ...).matrix"
+        )
+    return mode
