@@ -130,7 +130,11 @@ def test_two_processes_share_a_folder_without_doing_a_slide_twice(slides, tmp_pa
 def test_an_interrupted_run_leaves_nothing_half_written_and_resumes(slides, tmp_path, number):
     out = tmp_path / "out"
     command = [*COMMAND, "screen", str(slides), "-o", str(out), "--max-tiles", "all", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a background job of a shell inherits an ignored Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())  # the first slide is done, the second begun
     time.sleep(0.5)

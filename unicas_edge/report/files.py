@@ -99,9 +99,10 @@ def remove_partial(folder: Path) -> int:
 
     For the holder of the folder's lock alone: nobody else may be writing there.
     """
-    shutil.rmtree(folder / STAGING, ignore_errors=True)
-    leftovers = list(folder.glob(PARTIAL))
+    staged = folder / STAGING
+    leftovers = [*folder.glob(PARTIAL), *(staged.iterdir() if staged.is_dir() else ())]
     for path in leftovers:
         with output_errors(path):
             path.unlink(missing_ok=True)
+    shutil.rmtree(staged, ignore_errors=True)
     return len(leftovers)
