@@ -35,7 +35,7 @@ from unicas_edge.result import (
 )
 from unicas_edge.tiles import Cell, Grid
 
-TOP_TILES = 12
+TOP_TILES = 10  # what a contact sheet shows of a task
 MAX_FAILURES = 1_000  # listed one by one in a result; all are counted
 #: A tile whose sharpness, Laplacian variance per share of cellular pixels, is below this share of
 #: the slide's median is out of focus. On three real ThinPrep slides the 1st percentile lies at 0.45
