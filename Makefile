@@ -25,7 +25,7 @@ test: lint
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint unicas_edge/_native.pyx
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx  # runs pycodestyle by name
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
 	$(BIN)/mypy
 
