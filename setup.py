@@ -12,7 +12,7 @@ MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise"]
 
 native = Extension(
     "unicas_edge._native",
-    sources=["unicas_edge/_native.pyx", *sorted(map(str, Path("csrc").glob("*.c")))],
+    sources=["unicas_edge/_native.pyx", *sorted(map(str, Path("csrc").rglob("*.c")))],
     depends=sorted(map(str, Path("csrc").rglob("*.h"))),
     include_dirs=["csrc"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")],

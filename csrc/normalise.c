@@ -3,28 +3,6 @@
 
 #include "variants.h"
 
-const char *ue_status_text(ue_status status) {
-    switch (status) {
-    case UE_OK:
-        return "success";
-    case UE_NULL_POINTER:
-        return "a pointer is NULL";
-    case UE_BAD_SIZE:
-        return "height and width must be 1 to 65535";
-    case UE_BAD_STRIDE:
-        return "planes must be at least height * width elements apart";
-    case UE_BAD_AFFINE:
-        return "the affine map must be finite, with coefficients inside +-1e30";
-    case UE_BAD_DTYPE:
-        return "the dtype must be float32, float16 or uint8";
-    case UE_MISALIGNED:
-        return "the output is not aligned to its element size";
-    case UE_NO_SUCH_VARIANT:
-        return "no variant of that name runs on this processor";
-    }
-    return "unknown status";
-}
-
 ue_status ue_check_image(const ue_image *image) {
     if (!image || !image->pixels)
         return UE_NULL_POINTER;

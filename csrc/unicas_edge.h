@@ -31,13 +31,20 @@ extern "C" {
 
 typedef enum ue_status {
     UE_OK = 0,
-    UE_NULL_POINTER,   /* a pointer that is needed is NULL */
-    UE_BAD_SIZE,       /* height or width is 0 or above UE_MAX_SIDE */
-    UE_BAD_STRIDE,     /* channel_stride is smaller than height * width, or too large */
-    UE_BAD_AFFINE,     /* a coefficient is not finite or too large */
-    UE_BAD_DTYPE,      /* not one of ue_dtype */
-    UE_MISALIGNED,     /* dst is not aligned to its element size */
-    UE_NO_SUCH_VARIANT /* no variant of that name runs on this processor */
+    UE_NULL_POINTER,    /* a pointer that is needed is NULL */
+    UE_BAD_SIZE,        /* height or width is 0 or above UE_MAX_SIDE */
+    UE_BAD_STRIDE,      /* channel_stride is smaller than height * width, or too large */
+    UE_BAD_AFFINE,      /* a coefficient is not finite or too large */
+    UE_BAD_DTYPE,       /* not one of ue_dtype */
+    UE_MISALIGNED,      /* dst is not aligned to its element size */
+    UE_NO_SUCH_VARIANT, /* no variant of that name runs on this processor */
+    UE_NO_MEMORY,       /* an allocation failed */
+    UE_BAD_OPTIONS,     /* struct_size or a field of an option struct is not possible */
+    UE_BAD_FILE,        /* a file cannot be read, or is no safetensors file */
+    UE_BAD_CONFIG,      /* the configuration in a file's metadata is missing or not possible */
+    UE_BAD_WEIGHTS,     /* tensors do not fit the configuration */
+    UE_BAD_TOKENS,      /* no tokens, a token that is not finite, or one that was never pushed */
+    UE_OVERFLOW         /* the logits are not finite: tokens too large, or damaged weights */
 } ue_status;
 
 typedef enum ue_dtype {

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests/c"
-KERNELS = sorted((ROOT / "csrc").glob("*.c"))
+KERNELS = sorted((ROOT / "csrc").rglob("*.c"))
 STRICT = [
     "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-ffp-contract=off",
     "-I", str(ROOT / "csrc"), "-I", str(CASES),
