@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
 
@@ -133,11 +141,48 @@ class EncoderSpec(Model):
     precision: Literal["fp32", "fp16", "bf16", "int8"]
 
 
+class ExpertStorage(Model):
+    """How the aggregator's experts are stored, and what converting them changed, measured on bags.
+
+    `source_sha256` names the weights converted from, `bags` and `tiles` count what was measured on.
+    A change is the absolute difference of a task's probability on one bag, a changed decision one
+    that falls on the other side of the task's threshold; without bags these are null.
+    """
+
+    experts: Literal["fp32", "fp16", "bf16", "int8"]
+    source_sha256: Sha256
+    bags: Annotated[int, Field(ge=0, le=1_000_000)]
+    tiles: Annotated[int, Field(ge=0)]
+    max_probability_change: Share | None
+    mean_probability_change: Share | None
+    changed_decisions: Annotated[int, Field(ge=0)] | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        figures = (
+            self.max_probability_change, self.mean_probability_change, self.changed_decisions,
+        )  # fmt: skip
+        if any((figure is None) != (self.bags == 0) for figure in figures):
+            raise ValueError("the three figures are given where there are bags, and null without")
+        return self
+
+
 class AggregatorSpec(Model):
-    """The aggregator's safetensors file; `config` equals the one in the file's metadata."""
+    """The aggregator's safetensors file; `config` equals the one in the file's metadata.
+
+    `storage` is there for converted weights alone (`unicas-edge bundle convert`).
+    """
 
     file: RelativePath
     config: AggregatorConfig
+    storage: ExpertStorage | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = default(self)
+        if self.storage is None:
+            written.pop("storage", None)
+        return written
 
 
 class Calibration(Model):

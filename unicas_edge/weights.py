@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
 from unicas_edge.maths import Float32
+from unicas_edge.storage import TensorFile
 
 Shape = tuple[int, ...]
 _SHOWN = 5
@@ -89,34 +89,21 @@ def check_weights(
 
 def read_config(path: Path) -> AggregatorConfig:
     """Return the configuration in a safetensors file's metadata; no tensor is read."""
-    with _opened(path) as file:
-        return _config(path, file.metadata())
+    return _config(path, TensorFile(path).metadata)
 
 
 def load_weights(path: Path) -> tuple[dict[str, NDArray[np.floating[Any]]], AggregatorConfig]:
-    """Return the tensors (float16 or float32) and the configuration of a safetensors file."""
-    with _opened(path) as file:
-        config = _config(path, file.metadata())
-        try:
-            return {key: file.get_tensor(key) for key in file.keys()}, config  # noqa: SIM118
-        except (SafetensorError, TypeError, AttributeError) as error:
-            raise AggregatorError(
-                f"{path}: a tensor cannot be read ({error}); store float16 or float32"
-            ) from error
+    """Return the tensors as floats, and the configuration, of a safetensors file.
+
+    float32 and float16 stay as they are; bfloat16 and int8 experts become float32.
+    """
+    file = TensorFile(path)
+    config = _config(path, file.metadata)
+    return {key: file.values(key) for key in file.tensors if not file.is_scale(key)}, config
 
 
-def _opened(path: Path) -> Any:  # noqa: ANN401 - safetensors types its handle so
-    try:
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise AggregatorError(
-            f"{path}: not a readable safetensors file ({error}); pass a .safetensors file or a "
-            "model bundle's folder"
-        ) from error
-
-
-def _config(path: Path, metadata: Mapping[str, str] | None) -> AggregatorConfig:
-    text = (metadata or {}).get("config")
+def _config(path: Path, metadata: Mapping[str, str]) -> AggregatorConfig:
+    text = metadata.get("config")
     if text is None:
         raise AggregatorError(
             f"{path}: the metadata has no `config`; export the aggregator again so that the file "
