@@ -63,6 +63,7 @@ struct ue_weights {
     struct ue_linear *heads;       /* a task: [classes, C] */
     struct ue_block *blocks;
     uint64_t stored_bytes;          /* of all tensors, as they lie in the file */
+    uint64_t copied_bytes;          /* of memory for those that had to be converted or aligned */
     struct ue_weights_owner *owner; /* the mapping, and what had to be copied to be used */
 };
 
