@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look at a model bundle, or convert it.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 
 BundleOption = Annotated[
@@ -31,6 +32,15 @@ MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
 ]
 ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
+
+
+class Experts(StrEnum):
+    """How `bundle convert` can store the aggregator's experts."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 def _max_tiles(text: str | None) -> int | Literal["all"] | None:
@@ -154,16 +164,49 @@ def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> Non
     """Verify a bundle: schema, hashes, and that its encoder and aggregator load."""
     from unicas_edge.aggregate import Aggregator
     from unicas_edge.bundle import Bundle
+    from unicas_edge.convert import describe
     from unicas_edge.engines import open_encoder
 
     loaded = Bundle.load(folder)
+    storage = describe(loaded)
     Aggregator.load(loaded)
     open_encoder(loaded).close()
     files = len(loaded.manifest.files)
     typer.echo(
         f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files"
     )
+    typer.echo(storage)
     _say_untrained(trained=loaded.manifest.trained)
+
+
+@bundle_app.command("convert")
+def bundle_convert(
+    source: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
+    experts: Annotated[Experts, typer.Option(help="How to store the experts.")],
+    bags: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Bag to measure the change on: features.h5, images.pt, .npy, .npz, or a folder "
+            "of the first two; may be repeated."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Copy a bundle with its aggregator's experts stored otherwise.
+
+    The change in probability that this causes is measured on the bags and recorded in the copy.
+    """
+    from unicas_edge.bundle import Bundle
+    from unicas_edge.convert import convert, describe
+
+    made = convert(Bundle.load(source), output, experts.value, bags or [], force=force)
+    typer.echo(f"{output}: {describe(made)}")
+    if not bags:
+        typer.echo(
+            "warning: not measured what this changes; convert again with --bags PATH", err=True
+        )
+    _say_untrained(trained=made.manifest.trained)
 
 
 @app.command()
