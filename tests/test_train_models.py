@@ -1,0 +1,300 @@
+"""The torch modules of the training extra: the dense aggregator, and the baselines."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from tests.dense_aggregator import Dense, config_of, weights_of
+from unicas_edge.aggregate import Aggregator
+from unicas_edge.errors import AggregatorError
+from unicas_edge.manifest import AggregatorConfig
+from unicas_edge.weights import parameter_shapes
+
+torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
+pytest.importorskip("torchmil", reason="the extra `train` (torchmil) is not installed")
+
+from unicas_edge.train.aggregator import MultiTaskAggregator  # noqa: E402
+from unicas_edge.train.baselines import BASELINES  # noqa: E402
+from unicas_edge.train.dtfree import KEEP, DTFree  # noqa: E402
+
+
+def module_of(config, seed=0):
+    return MultiTaskAggregator.from_weights(weights_of(config, seed), config).eval()
+
+
+def tokens_of(rng, n, width=6):
+    return torch.from_numpy(rng.standard_normal((n, width), dtype="f4"))
+
+
+# ---- the dense aggregator -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_state_dict_has_exactly_the_published_keys_and_shapes(bias):
+    config = config_of(qkv_bias=bias)
+    state = MultiTaskAggregator(config).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == parameter_shapes(config)
+
+
+def test_a_missing_or_unexpected_key_is_refused():
+    config = config_of()
+    weights = weights_of(config)
+    weights["model.norm.offset"] = weights.pop("model.norm.bias")
+    with pytest.raises(AggregatorError, match=r"missing model\.norm\.bias.*model\.norm\.offset"):
+        MultiTaskAggregator.from_weights(weights, config)
+    state = {key: torch.from_numpy(value) for key, value in weights.items()}
+    with pytest.raises(RuntimeError, match=r"model\.norm\.bias"):
+        MultiTaskAggregator(config).load_state_dict(state)
+
+
+def test_loads_the_file_that_the_runtime_loads(tmp_path, rng):
+    config = config_of()
+    path = tmp_path / "a.safetensors"
+    save_file(weights_of(config), path, metadata={"config": config.model_dump_json()})
+    tokens = tokens_of(rng, 12)
+    wanted = Aggregator.load(path).logits(tokens.numpy())
+    with torch.no_grad():
+        found = MultiTaskAggregator.load(path).eval()(tokens)
+    for logits, row in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(logits, row[: len(logits)], rtol=0, atol=1e-5)
+
+
+@st.composite
+def cases(draw):
+    heads, tasks, small = draw(st.integers(1, 3)), draw(st.integers(1, 3)), st.integers(1, 3)
+    config = config_of(
+        embed_dim_in=draw(st.integers(1, 9)),
+        num_heads=heads,
+        embed_dim=heads * draw(st.integers(2, 5)),
+        depth=draw(small),
+        mlp_ratio=draw(st.sampled_from([0.5, 1.0, 2.5])),
+        num_tasks=tasks,
+        classes=tuple(draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))),
+        num_experts=draw(small),
+        slots_per_expert=draw(small),
+        top_m=draw(st.sampled_from([1, 3, 8, 256])),
+        qkv_bias=draw(st.booleans()),
+    )
+    return config, draw(st.integers(1, 30)), draw(st.integers(0, 2**32 - 1))
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_any_configuration_computes_the_plain_semantics(case):
+    config, n, seed = case
+    tokens = np.random.default_rng(seed).standard_normal((n, config.embed_dim_in), dtype="f4")
+    dense = Dense(weights_of(config, seed), config)
+    dense.run(tokens)
+    if dense.margin < 1e-6:  # a near-tie may fall either way, so keep them all
+        config = config.model_copy(update={"top_m": 1000})
+        dense = Dense(weights_of(config, seed), config)
+    wanted, _ = dense.run(tokens)
+    module = module_of(config, seed).double()
+    with torch.no_grad():
+        found = module(torch.from_numpy(tokens).double())
+    assert len(found) == len(wanted)
+    for logits, row in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(logits.numpy(), row, rtol=0, atol=1e-9)
+
+
+def test_a_batch_of_bags_gives_what_each_bag_gives(rng):
+    module = module_of(config_of())
+    bags = torch.stack([tokens_of(rng, 11) for _ in range(3)])
+    with torch.no_grad():
+        together, alone = module(bags), [module(bag) for bag in bags]
+    assert [logits.shape for logits in together] == [(3, 2), (3, 3)]
+    for task, logits in enumerate(together):
+        np.testing.assert_allclose(logits, torch.stack([bag[task] for bag in alone]), atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [(3, 5), (6,), (1, 1, 3, 6)])
+def test_tokens_of_another_shape_are_refused(tokens):
+    with pytest.raises(AggregatorError, match=r"must be floating point \[n, 6\]"):
+        module_of(config_of())(torch.zeros(tokens))
+
+
+def test_an_empty_bag_is_refused():
+    with pytest.raises(AggregatorError, match="no tokens"):
+        module_of(config_of())(torch.zeros(0, 6))
+
+
+def test_a_new_module_trains_every_parameter_but_the_unused_projection(rng):
+    torch.manual_seed(0)
+    module = MultiTaskAggregator(config_of(top_m=5)).train()
+    with torch.no_grad():  # zeros would hide a missing path behind a gradient of zero
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    sum(logits.square().sum() for logits in module(tokens_of(rng, 23))).backward()
+    for key, parameter in module.named_parameters():
+        if ".attn.proj." in key:
+            assert parameter.grad is None, key
+        else:
+            assert parameter.grad is not None, key
+            assert parameter.grad.abs().max() > 0, key
+
+
+def test_a_new_module_learns_to_tell_two_bags_apart(rng):
+    torch.manual_seed(0)
+    module = MultiTaskAggregator(config_of(classes=(2, 2)))
+    bags = torch.stack([tokens_of(rng, 16), tokens_of(rng, 16) + 1])
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        loss = sum(torch.nn.functional.cross_entropy(x, torch.tensor([0, 1])) for x in module(bags))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 1
+    assert losses[-1] < 0.1
+
+
+def test_only_the_position_encoding_depends_on_the_order_of_tiles(rng):
+    config = config_of()
+    tokens, order = tokens_of(rng, 25), torch.from_numpy(rng.permutation(25))
+    module = module_of(config).double()
+
+    def moved():
+        with torch.no_grad():
+            pairs = zip(module(tokens.double()), module(tokens[order].double()), strict=True)
+        return max((a - b).abs().max().item() for a, b in pairs)
+
+    assert moved() > 1e-3
+    with torch.no_grad():
+        for key, parameter in module.named_parameters():
+            if ".pos_layer." in key:
+                parameter.zero_()
+    assert moved() < 1e-9
+
+
+# ---- golden cases -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    cases = json.loads((golden_dir / "multitask_aggregator.json").read_text())
+    with np.load(golden_dir / "multitask_aggregator.npz") as arrays:
+        return cases, dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def full_size(golden, golden_dir):
+    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    config = AggregatorConfig.model_validate_json(json.dumps(golden[0]["config"]))
+    return MultiTaskAggregator.from_weights(fill.fill(parameter_shapes(config)), config).eval()
+
+
+@pytest.fixture(scope="module")
+def bags(data_dir):
+    found = {}
+    for path in (data_dir / "unicas_features").glob("**/images.pt"):
+        with zipfile.ZipFile(path) as file:  # a torch zip of one float32 tensor
+            (name,) = (n for n in file.namelist() if n.endswith("/data/0"))
+            bag = np.frombuffer(file.read(name), dtype="<f4").reshape(800, 1024)
+        found[path.parent.parent.name] = torch.from_numpy(bag.copy())
+    assert len(found) == 4
+    return found
+
+
+@pytest.mark.parametrize("n", [800, 257])
+def test_golden_logits_and_task_tokens_of_real_bags(full_size, golden, bags, n):
+    for name, bag in bags.items():
+        seen = []
+        with torch.no_grad():
+            found = full_size(bag[:n], lambda _, tokens, seen=seen: seen.append(tokens[0].numpy()))
+        wanted = golden[1][f"{name}/{n}/logits"]
+        np.testing.assert_allclose(torch.stack(found), wanted, rtol=0, atol=2e-5)
+        if n == 800:
+            wanted = golden[1][f"{name}/800/task_tokens"]
+            np.testing.assert_allclose(np.stack(seen), wanted, rtol=0, atol=1e-4)
+
+
+# ---- baselines ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(("n", "classes"), [(1, 2), (2, 1), (300, 5)])
+def test_a_baseline_gives_the_logits_of_one_bag_and_finite_gradients(name, n, classes, rng):
+    torch.manual_seed(0)
+    module = BASELINES[name](1024, classes)
+    logits = module(tokens_of(rng, n, 1024))
+    assert logits.shape == (classes,)
+    assert logits.dtype == torch.float32
+    logits.square().sum().backward()
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_refuses_no_tokens_and_another_width(name):
+    module = BASELINES[name](16, 2)
+    with pytest.raises(AggregatorError, match="no tokens"):
+        module(torch.zeros(0, 16))
+    with pytest.raises(AggregatorError, match=r"\[n, 16\]"):
+        module(torch.zeros(4, 17))
+
+
+@pytest.mark.parametrize(
+    ("name", "invariant"), [("TransMIL", 0), ("attention MIL", 1), ("DTFree", 1)]
+)
+def test_which_baselines_depend_on_the_order_of_tiles(name, invariant, rng):
+    torch.manual_seed(0)
+    module = BASELINES[name](32, 2).eval().double()
+    with torch.no_grad():  # an untrained head would hide a difference
+        for parameter in module.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        tokens, order = tokens_of(rng, 225, 32).double(), torch.from_numpy(rng.permutation(225))
+        moved = (module(tokens) - module(tokens[order])).abs().max().item()
+    assert moved < 1e-9 if invariant else moved > 1e-6
+
+
+def test_dtfree_keeps_the_most_suspicious_tiles_and_judges_by_them_alone(rng):
+    torch.manual_seed(0)
+    module = DTFree(32, 2, keep=10).eval()
+    tokens = tokens_of(rng, 60, 32)
+    with torch.no_grad():
+        coarse, attention = module.coarse(tokens)
+        found = module.stages(tokens)
+        assert set(found.kept.tolist()) == set(attention.argsort()[-10:].tolist())
+        assert attention.sum() < 1
+        assert torch.equal(found.coarse, coarse)
+        assert torch.equal(found.fine, module.fine(tokens[found.kept])[0])
+        assert torch.equal(module(tokens), found.fine)
+
+
+def test_dtfree_keeps_every_tile_of_a_small_bag_and_128_of_a_large_one(rng):
+    module = DTFree(32, 2).eval()
+    with torch.no_grad():
+        assert sorted(module.stages(tokens_of(rng, 20, 32)).kept.tolist()) == list(range(20))
+        assert len(module.stages(tokens_of(rng, 400, 32)).kept.unique()) == KEEP == 128
+
+
+def test_dtfree_learns_each_stage_from_its_own_logits(rng):
+    module = DTFree(32, 2, keep=4)
+    found = module.stages(tokens_of(rng, 20, 32))
+    found.fine.sum().backward(retain_graph=True)
+    assert all(p.grad is None for p in module.coarse.parameters())
+    assert all(p.grad is not None for p in module.fine.parameters())
+    found.coarse.sum().backward()
+    assert all(p.grad is not None for p in module.coarse.parameters())
+
+
+def test_the_pooled_row_is_the_first_row_of_the_whole_block(rng):
+    torch.manual_seed(0)
+    block = DTFree(32, 2).fine.last.double()
+    x = torch.from_numpy(rng.standard_normal((30, 512)))
+    with torch.no_grad():
+        row, attention = block.first(x)
+        np.testing.assert_allclose(row, block(x)[0], atol=1e-12)
+        assert attention.sum().item() == pytest.approx(1)
