@@ -156,13 +156,18 @@ def encode(
     values = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
         raise ValueError("holds a value that is not finite")
+    stored, scale = _rounded(values, experts)
+    back = stored if scale is None else dequantise(stored, scale)
+    if not np.isfinite(from_bf16(stored) if experts == "bf16" else back).all():
+        raise ValueError(f"holds {np.abs(values).max():g}, too large for {experts}")
+    return stored, scale
+
+
+def _rounded(values: Float32, experts: Experts) -> tuple[NDArray[Any], Float32 | None]:
     if experts == "int8":
         return quantise(values)
     with np.errstate(over="ignore", under="ignore"):
-        stored = to_bf16(values) if experts == "bf16" else values.astype(NUMPY[DTYPES[experts]])
-    if not np.isfinite(from_bf16(stored) if experts == "bf16" else stored).all():
-        raise ValueError(f"holds {np.abs(values).max():g}, too large for {experts}")
-    return stored, None
+        return to_bf16(values) if experts == "bf16" else values.astype(NUMPY[DTYPES[experts]]), None
 
 
 def quantise(values: Float32) -> tuple[NDArray[np.int8], Float32]:
@@ -179,7 +184,8 @@ def quantise(values: Float32) -> tuple[NDArray[np.int8], Float32]:
 
 def dequantise(q: NDArray[np.int8], scale: Float32) -> Float32:
     """Return float32 scale[r] * q[r] for q [rows, columns] and scale [rows]."""
-    return np.asarray(q.astype(np.float32) * scale[:, None])
+    with np.errstate(over="ignore"):  # of damaged scales; the logits are checked
+        return np.asarray(q.astype(np.float32) * scale[:, None])
 
 
 def to_bf16(values: Float32) -> NDArray[np.uint16]:
