@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ _CHUNK = 1 << 20
 _UNREADABLE = (
     OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+_HEADER_BYTES = 10_000
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?\w+)', 'fortran_order': (True|False), 'shape': \((\d+), (\d+)\),? ?\}\s*"
+)
 _LAYOUT = "store float32 [tiles, {width}] as features.h5, images.pt (torch.save), .npy or .npz"
 
 
@@ -83,9 +88,9 @@ def read_bag(path: Path, width: int) -> Float32:
     return bag
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[np.generic] | None, width: int) -> Float32:
-    """Return an array to read a bag into; `ValueError` if its shape or dtype is no bag's."""
-    if len(shape) != 2 or shape[1] != width or dtype not in ("<f4", ">f4"):
+def _empty(shape: tuple[int, ...], dtype: str, width: int) -> Float32:
+    """Return an array to read a bag into; `ValueError` if shape or dtype code is no bag's."""
+    if len(shape) != 2 or shape[1] != width or dtype not in {"<f4", ">f4"}:
         raise ValueError(f"it holds {dtype} {list(shape)}, not float32 [tiles, {width}]")
     if not 1 <= shape[0] <= MAX_TILES:
         raise ValueError(f"{shape[0]} tiles; a bag has 1 to {MAX_TILES}")
@@ -100,7 +105,7 @@ def _read_h5(path: Path, width: int) -> Float32:
         features = file["features"]
         if not isinstance(features, h5py.Dataset) or features.is_virtual or features.external:
             raise ValueError("`features` is no data set whose values lie in this file")
-        bag = _empty(features.shape, features.dtype, width)
+        bag = _empty(features.shape or (), features.dtype.str, width)
         if math.prod(features.chunks or ()) > MAX_TILES * width:
             raise ValueError(f"chunks of {list(features.chunks)}: each would have to be unpacked")
         features.read_direct(bag)
@@ -123,15 +128,20 @@ def _read_npz(path: Path, width: int) -> Float32:
 
 
 def _read_array(file: IO[bytes], width: int) -> Float32:
-    """Read an array in NumPy's own format; its header is read as a literal, never as a pickle."""
-    version = np.lib.format.read_magic(file)
-    if version not in {(1, 0), (2, 0)}:
-        raise ValueError(f"NumPy format {version} is unknown")
-    first = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read(file)
-    bag = _empty(shape, dtype, width)
-    if by_columns:
+    """Read an array in NumPy's own format, versions 1 and 2.
+
+    NumPy's reader of headers evaluates them, repairs those of Python 2 and can exhaust the stack;
+    for float32 [tiles, columns] one pattern says it all.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    length = int.from_bytes(file.read(2 if major == 1 else 4), "little")
+    text = file.read(min(length, _HEADER_BYTES))
+    header = _HEADER.fullmatch(text)
+    if header is None:
+        raise ValueError("its header is none that NumPy writes for float32 [tiles, columns]")
+    dtype, by_columns, *shape = (part.decode("ascii") for part in header.groups())
+    bag = _empty(tuple(map(int, shape)), dtype, width)
+    if by_columns == "True":
         raise ValueError("the array lies column by column; save np.ascontiguousarray of it")
     return _fill(file, bag)
 
@@ -146,7 +156,7 @@ def _read_torch(path: Path, width: int) -> Float32:
             raise ValueError(f"{storage.filename} is compressed, which torch never does")
         if storage.file_size % (4 * width):
             raise ValueError(f"{storage.file_size} bytes are no float32 [tiles, {width}]")
-        bag = _empty((storage.file_size // (4 * width), width), np.dtype("<f4"), width)
+        bag = _empty((storage.file_size // (4 * width), width), "<f4", width)
         with archive.open(storage) as file:
             return _fill(file, bag)
 
