@@ -57,8 +57,9 @@ void ue_unlike(struct ue_misfits *misfits, const struct ue_tensor *tensor, const
          show_shape(wanted).text);
 }
 
-void ue_not_finite(struct ue_misfits *misfits, const struct ue_tensor *tensor) {
-    note(misfits, UE_UNLIKE, "%s holds a value that is not finite", show_name(tensor).text);
+void ue_bad_scale(struct ue_misfits *misfits, const struct ue_tensor *tensor) {
+    note(misfits, UE_UNLIKE, "%s holds a scale that is not finite and positive",
+         show_name(tensor).text);
 }
 
 /* ---- one message of limited length ----------------------------------------------------------- */

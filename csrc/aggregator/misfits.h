@@ -18,7 +18,7 @@ void ue_unexpected(struct ue_misfits *misfits, const struct ue_tensor *tensor);
 /* `types` says which dtypes would do. */
 void ue_unlike(struct ue_misfits *misfits, const struct ue_tensor *tensor, const char *types,
                const struct ue_shape *wanted);
-void ue_not_finite(struct ue_misfits *misfits, const struct ue_tensor *tensor);
+void ue_bad_scale(struct ue_misfits *misfits, const struct ue_tensor *tensor);
 
 /* UE_OK if nothing was noted, else UE_BAD_WEIGHTS and a message that begins with `file`. */
 ue_status ue_misfits_tell(const struct ue_misfits *misfits, const char *file,

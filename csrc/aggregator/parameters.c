@@ -98,13 +98,13 @@ static void bind_linear(struct ue_binder *binder, struct ue_linear *linear, cons
     linear->bias = bias ? floats(binder, find(binder, rows, FLOATS, "%s.bias", name)) : NULL;
 }
 
-/* One float32 a row. */
+/* One float32 a row; quantising never makes one that is not positive. */
 static const float *bind_scale(struct ue_binder *binder, const char *name, const char *layer,
                                size_t rows) {
     const struct ue_tensor *tensor =
         find(binder, vector(rows), ONLY_F32, "%s.%s.weight_scale", name, layer);
-    if (tensor && !ue_all_finite(binder->file->data + tensor->begin, rows))
-        ue_not_finite(binder->misfits, tensor);
+    if (tensor && !ue_all_positive(binder->file->data + tensor->begin, rows))
+        ue_bad_scale(binder->misfits, tensor);
     return floats(binder, tensor);
 }
 

@@ -122,9 +122,6 @@ static bool read_metadata(struct ue_safetensors *file, struct ue_json *json) {
 }
 
 static ue_status grow(struct ue_safetensors *file, struct ue_error *error) {
-    if (file->count == UE_MAX_TENSORS)
-        return ue_fail(error, UE_BAD_FILE, "%s: more than %d tensors; pass an aggregator's weights",
-                       file->file.text, UE_MAX_TENSORS);
     file->capacity = file->capacity ? 2 * file->capacity : 256;
     void *moved = realloc(file->tensors, file->capacity * sizeof *file->tensors);
     if (!moved)
@@ -137,6 +134,9 @@ static ue_status grow(struct ue_safetensors *file, struct ue_error *error) {
 
 static ue_status read_tensor(struct ue_safetensors *file, struct ue_json *json,
                              struct ue_json_text name, struct ue_error *error) {
+    if (file->count == UE_MAX_TENSORS)
+        return ue_fail(error, UE_BAD_FILE, "%s: more than %d tensors; pass an aggregator's weights",
+                       file->file.text, UE_MAX_TENSORS);
     if (file->count == file->capacity && grow(file, error))
         return error->status;
     struct ue_tensor *tensor = &file->tensors[file->count++];

@@ -41,11 +41,11 @@ void ue_widen(float *out, const unsigned char *bytes, size_t count, unsigned dty
     }
 }
 
-bool ue_all_finite(const unsigned char *bytes, size_t count) {
+bool ue_all_positive(const unsigned char *bytes, size_t count) {
     uint32_t bits, bad = 0;
     for (size_t i = 0; i < count; i++) {
         memcpy(&bits, bytes + 4 * i, sizeof bits);
-        bad |= (bits & 0x7f800000) == 0x7f800000;
+        bad |= bits - 1 >= 0x7f7fffff; /* a sign, an exponent of ones, or 0 */
     }
     return !bad;
 }

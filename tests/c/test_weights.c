@@ -9,6 +9,8 @@
  */
 #define _DEFAULT_SOURCE
 
+#include <locale.h>
+
 #include "weights_case.h"
 
 #include "aggregator/config.h"
@@ -136,6 +138,7 @@ static void run_cases(void) {
 
 int main(int count, char **arguments) {
     CHECK(count == 2, "usage: %s FILE|-", arguments[0]);
+    setlocale(LC_ALL, "");
     if (strcmp(arguments[1], "-") == 0)
         run_cases();
     else
