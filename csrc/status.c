@@ -35,3 +35,7 @@ const char *ue_status_text(ue_status status) {
     }
     return "unknown status";
 }
+
+uint32_t ue_version(void) {
+    return 0 << 16 | 2 << 8 | 0;
+}

@@ -97,6 +97,128 @@ ue_status ue_normalise(const ue_image *image, const float affine[12], ue_dtype d
 ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
                      ue_measures *measures, const char *variant);
 
+/* ---- the multi-task aggregator ------------------------------------------------------------------
+ *
+ * A bag of CLS tokens, float32 [n, embed_dim_in], becomes logits, float32 [tasks, most classes],
+ * and each tile's share of a task's attention (UniCAS; Jiang et al., Cell Reports Medicine 2026).
+ *
+ *     ue_aggregator *aggregator; ue_bag *bag;
+ *     ue_aggregator_open("aggregator.safetensors", NULL, &aggregator);
+ *     ue_aggregator_bag(aggregator, 800, &bag);
+ *     ue_aggregator_push(bag, 0, tokens, 8, 1024);   (as often as tokens arrive)
+ *     ue_aggregator_arrange(bag, order, n);          (the tiles' canonical order)
+ *     ue_aggregator_finish(bag, logits, NULL);
+ *     ue_aggregator_free_bag(bag); ue_aggregator_destroy(aggregator);
+ *
+ * Threads: an aggregator is read-only once made; any number of threads may use it at once. A bag
+ * belongs to one thread at a time; different bags may be used at the same time. The aggregator owns
+ * a pool of threads; while one call uses it, others work alone, and so does a process made by fork.
+ * Destroy an aggregator after its bags. Results do not depend on the number of threads.
+ *
+ * Errors: the sentence behind the last failure is kept on the handle.
+ */
+
+/* The version of this interface: major, minor and patch as (major << 16) + (minor << 8) + patch. A
+ * minor version only adds functions, and fields at the end of structs. */
+uint32_t ue_version(void);
+
+/* A bag holds at most as many tokens. */
+#define UE_MAX_TILES 1000000
+
+typedef struct ue_aggregator ue_aggregator;
+typedef struct ue_bag ue_bag;
+
+typedef struct ue_aggregator_options {
+    size_t struct_size;  /* sizeof(ue_aggregator_options) of the caller */
+    size_t threads;      /* the caller's included; 0: one a processor */
+    const char *variant; /* of ue_aggregator_describe; NULL: the best that runs here */
+} ue_aggregator_options;
+
+typedef struct ue_aggregator_info {
+    size_t struct_size; /* in: sizeof(ue_aggregator_info) of the caller */
+    size_t embed_dim_in, embed_dim, depth, num_tasks, most_classes, threads;
+    const char *variant;     /* of the kernels; valid as long as the aggregator */
+    const char *experts;     /* how they are stored: fp32, fp16, bf16 or int8 */
+    uint64_t stored_bytes;   /* of all weights in the file, which is mapped and shared */
+    uint64_t prepared_bytes; /* of the aggregator's own memory */
+} ue_aggregator_info;
+
+/* Where the time of ue_aggregator_finish goes. */
+typedef enum ue_aggregator_pass {
+    UE_PASS_POSITIONS, /* PPEG */
+    UE_PASS_QUERIES,   /* effective queries, and the task rows */
+    UE_PASS_SCORES,    /* end of the block before, LayerNorm, scores */
+    UE_PASS_SELECT,    /* top m, softmax, gather */
+    UE_PASS_PROJECT,   /* values, and the kept rows through the tasks' experts */
+    UE_PASS_ROUTE,     /* LayerNorm, slot logits, dispatch */
+    UE_PASS_EXPERTS,
+    UE_PASSES
+} ue_aggregator_pass;
+
+/*
+ * An aggregator from a safetensors file, which is mapped (UTF-8 path), or from bytes in memory that
+ * stay until it is destroyed. The configuration is the JSON under `config` in the metadata. On
+ * failure *aggregator is a handle that ue_aggregator_error explains and ue_aggregator_destroy
+ * takes, or NULL where even that could not be had.
+ */
+ue_status ue_aggregator_open(const char *path, const ue_aggregator_options *options,
+                             ue_aggregator **aggregator);
+ue_status ue_aggregator_from_memory(const void *bytes, size_t size,
+                                    const ue_aggregator_options *options,
+                                    ue_aggregator **aggregator);
+void ue_aggregator_destroy(ue_aggregator *aggregator);
+const char *ue_aggregator_error(const ue_aggregator *aggregator);
+
+/* Fill `info` as far as its struct_size reaches. */
+ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info);
+
+/* The classes of a task, 0 for one that does not exist. */
+size_t ue_aggregator_classes(const ue_aggregator *aggregator, size_t task);
+
+/* The index-th variant of the aggregator's kernels that this processor runs, best first, or NULL.
+ */
+const char *ue_aggregator_variant(size_t index);
+
+/*
+ * A bag for up to `capacity` tokens. All memory that its passes need is taken here: about
+ * 2.1 x capacity x embed_dim x 4 bytes and a constant (ue_aggregator_bag_bytes tells).
+ */
+ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag);
+size_t ue_aggregator_bag_bytes(const ue_bag *bag);
+const char *ue_aggregator_bag_error(const ue_bag *bag);
+void ue_aggregator_free_bag(ue_bag *bag);
+
+/*
+ * Put `count` tokens, `stride` floats apart, at the indices from `first` on, and pass them through
+ * the first layer. What was there is replaced. A token that is not finite is UE_BAD_TOKENS, and
+ * then none of the call's tokens is taken.
+ */
+ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, size_t count,
+                             size_t stride);
+
+/* Say which `n` pushed tokens are the bag, in the tiles' canonical order; NULL: the first n. */
+ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n);
+
+/*
+ * Run the arranged tokens through the blocks. `logits` has [num_tasks][most_classes]; where tasks
+ * differ in classes, shorter rows end in -inf. `seconds`, if given, is [UE_PASSES] and is added to.
+ * A bag may be pushed to, arranged and finished again.
+ */
+ue_status ue_aggregator_finish(ue_bag *bag, float *logits, double *seconds);
+
+/* Several bags of one aggregator at once: the experts' weights are read once for up to 16 bags. */
+ue_status ue_aggregator_finish_many(ue_bag *const *bags, size_t count, float *const *logits,
+                                    double *seconds);
+
+/*
+ * After finish: `attention` [num_tasks][n], each tile's share of a task's attention mass, averaged
+ * over blocks and heads; rows sum to 1.
+ */
+ue_status ue_aggregator_explain(ue_bag *bag, float *attention);
+
+/* After finish: the task tokens after each block, [depth][num_tasks][embed_dim]. */
+ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens);
+
 #ifdef __cplusplus
 }
 #endif

@@ -38,3 +38,39 @@ def measure(
     `dark_below`; the sums of R, G and B; and of the Laplacian of G ([0 1 0; 1 -4 1; 0 1 0],
     interior pixels only): its sum, the sum of its squares, and how many pixels it was taken at.
     """
+
+def aggregator_variants() -> tuple[str, ...]:
+    """Return the variants of the aggregator's kernels that this processor can run, best first."""
+
+class Aggregator:
+    """`ue_aggregator`: weights from a path (bytes) or from a buffer that holds the file."""
+
+    def __init__(
+        self, source: bytes | memoryview, threads: int, variant: str | None = None
+    ) -> None: ...
+    def describe(self) -> dict[str, int | str]:
+        """Return depth, tasks, classes, width, threads, variant, experts, and sizes in bytes."""
+
+class Bag:
+    """`ue_bag`; MemoryError where its arena cannot be had."""
+
+    aggregator: Aggregator
+    nbytes: int
+
+    def __init__(self, aggregator: Aggregator, capacity: int) -> None: ...
+    def push(self, first: int, tokens: NDArray[np.float32]) -> None:
+        """Take in C-contiguous float32 [k, embed_dim_in]."""
+
+    def arrange(self, order: NDArray[np.uintp]) -> None:
+        """Take [n] indices of pushed tokens, in canonical order."""
+
+    def explain(self, attention: NDArray[np.float32]) -> None:
+        """Write [tasks, n]."""
+
+    def task_tokens(self, tokens: NDArray[np.float32]) -> None:
+        """Write [depth, tasks, width]."""
+
+def finish_bags(
+    bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[np.float64]
+) -> None:
+    """Write [bags, tasks, classes] and add to [passes] seconds; at most 16 bags."""

@@ -4,7 +4,7 @@
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "unicas_edge.h" nogil:
@@ -40,6 +40,52 @@ cdef extern from "unicas_edge.h" nogil:
         const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
         ue_measures *measures, const char *variant,
     )
+
+    ctypedef struct ue_aggregator:
+        pass
+
+    ctypedef struct ue_bag:
+        pass
+
+    ctypedef struct ue_aggregator_options:
+        size_t struct_size
+        size_t threads
+        const char *variant
+
+    ctypedef struct ue_aggregator_info:
+        size_t struct_size
+        size_t embed_dim_in, embed_dim, depth, num_tasks, most_classes, threads
+        const char *variant
+        const char *experts
+        uint64_t stored_bytes, prepared_bytes
+
+    enum: UE_PASSES
+
+    uint32_t ue_version()
+    ue_status ue_aggregator_open(
+        const char *path, const ue_aggregator_options *options, ue_aggregator **aggregator,
+    )
+    ue_status ue_aggregator_from_memory(
+        const void *data, size_t size, const ue_aggregator_options *options,
+        ue_aggregator **aggregator,
+    )
+    void ue_aggregator_destroy(ue_aggregator *aggregator)
+    const char *ue_aggregator_error(const ue_aggregator *aggregator)
+    ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info)
+    const char *ue_aggregator_variant(size_t index)
+    ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag)
+    size_t ue_aggregator_bag_bytes(const ue_bag *bag)
+    const char *ue_aggregator_bag_error(const ue_bag *bag)
+    void ue_aggregator_free_bag(ue_bag *bag)
+    ue_status ue_aggregator_push(
+        ue_bag *bag, size_t first, const float *tokens, size_t count, size_t stride,
+    )
+    ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n)
+    ue_status ue_aggregator_finish_many(
+        ue_bag **bags, size_t count, float **logits, double *seconds,
+    )
+    ue_status ue_aggregator_explain(ue_bag *bag, float *attention)
+    ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -145,3 +191,131 @@ def measure(
         found.channel_sum[0], found.channel_sum[1], found.channel_sum[2],
         found.laplacian_sum, found.laplacian_squares, found.laplacian_count,
     )
+
+
+def aggregator_variants() -> tuple[str, ...]:
+    names = []
+    while ue_aggregator_variant(len(names)) != NULL:
+        names.append((<bytes>ue_aggregator_variant(len(names))).decode())
+    return tuple(names)
+
+
+cdef int accept(ue_status status, const char *cause) except -1:
+    if status != UE_OK:
+        raise ValueError((<bytes>cause).decode(errors="replace"))
+    return 0
+
+
+cdef class Aggregator:
+    cdef ue_aggregator *handle
+    cdef object memory
+
+    def __init__(self, source, size_t threads, str variant=None):
+        """`source`: a path in the file system's bytes, or a buffer that holds the file."""
+        cdef bytes name = None if variant is None else variant.encode()
+        cdef ue_aggregator_options options
+        cdef const uint8_t[::1] data = None
+        cdef const char *path = NULL
+        cdef ue_status status
+        options.struct_size = sizeof(options)
+        options.threads = threads
+        options.variant = variant_or_best(name)
+        if isinstance(source, bytes):
+            path = source
+            with nogil:
+                status = ue_aggregator_open(path, &options, &self.handle)
+        else:
+            data = self.memory = memoryview(source)
+            with nogil:
+                status = ue_aggregator_from_memory(
+                    &data[0], data.shape[0], &options, &self.handle
+                )
+        accept(status, ue_aggregator_error(self.handle))
+
+    def __dealloc__(self):
+        ue_aggregator_destroy(self.handle)
+
+    def describe(self) -> dict[str, object]:
+        cdef ue_aggregator_info info
+        info.struct_size = sizeof(info)
+        check(ue_aggregator_describe(self.handle, &info))
+        return {
+            "depth": info.depth, "tasks": info.num_tasks, "classes": info.most_classes,
+            "width": info.embed_dim, "threads": info.threads,
+            "variant": (<bytes>info.variant).decode(), "experts": (<bytes>info.experts).decode(),
+            "stored_bytes": info.stored_bytes, "prepared_bytes": info.prepared_bytes,
+        }
+
+
+cdef class Bag:
+    cdef ue_bag *handle
+    cdef readonly Aggregator aggregator  # which outlives the bag
+
+    def __init__(self, Aggregator aggregator, size_t capacity):
+        cdef ue_status status
+        self.aggregator = aggregator
+        with nogil:
+            status = ue_aggregator_bag(aggregator.handle, capacity, &self.handle)
+        if status != UE_OK:
+            raise MemoryError(f"a bag of {capacity} tokens")
+
+    def __dealloc__(self):
+        ue_aggregator_free_bag(self.handle)
+
+    @property
+    def nbytes(self) -> int:
+        return ue_aggregator_bag_bytes(self.handle)
+
+    def push(self, size_t first, const float[:, ::1] tokens) -> None:
+        cdef ue_status status
+        cdef size_t count = tokens.shape[0], stride = tokens.shape[1]
+        if count == 0:
+            return
+        with nogil:
+            status = ue_aggregator_push(self.handle, first, &tokens[0, 0], count, stride)
+        accept(status, ue_aggregator_bag_error(self.handle))
+
+    def arrange(self, const size_t[::1] order) -> None:
+        accept(
+            ue_aggregator_arrange(
+                self.handle, &order[0] if order.shape[0] else NULL, order.shape[0]
+            ),
+            ue_aggregator_bag_error(self.handle),
+        )
+
+    def explain(self, float[:, ::1] attention) -> None:
+        """`attention` is [tasks, n] of what was arranged."""
+        accept(
+            ue_aggregator_explain(self.handle, &attention[0, 0]),
+            ue_aggregator_bag_error(self.handle),
+        )
+
+    def task_tokens(self, float[:, :, ::1] tokens) -> None:
+        """`tokens` is [depth, tasks, width]."""
+        accept(
+            ue_aggregator_task_tokens(self.handle, &tokens[0, 0, 0]),
+            ue_aggregator_bag_error(self.handle),
+        )
+
+
+cdef enum:
+    MOST_BAGS = 16
+
+
+def finish_bags(list bags, float[:, :, ::1] logits, double[::1] seconds) -> None:
+    """`logits` is [bags, tasks, classes], `seconds` [passes]; at most 16 bags."""
+    cdef ue_bag *handles[MOST_BAGS]
+    cdef float *outputs[MOST_BAGS]
+    cdef size_t count = len(bags), b
+    cdef ue_status status
+    if not 0 < count <= MOST_BAGS or seconds.shape[0] != UE_PASSES or logits.shape[0] != len(bags):
+        raise ValueError(f"1 to {MOST_BAGS} bags, with logits for each, and {UE_PASSES} passes")
+    for b in range(count):
+        handles[b] = (<Bag?>bags[b]).handle
+        outputs[b] = &logits[b, 0, 0]
+    with nogil:
+        status = ue_aggregator_finish_many(handles, count, outputs, &seconds[0])
+    for b in range(count if status != UE_OK else 0):
+        if ue_aggregator_bag_error(handles[b])[0]:
+            accept(status, ue_aggregator_bag_error(handles[b]))
+    check(status)

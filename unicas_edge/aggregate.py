@@ -1,33 +1,38 @@
 """Stage 5: a bag of CLS tokens becomes logits per task, and says which tiles carried them.
 
-NumPy only, float32, and exact: it is the portable fallback and the oracle of the native kernel.
-What UniCAS computes (github.com/peter-fei/UniCAS, slide-level) is reordered so that most of it
-never has to be computed; `_attend` and `_soft_moe` say how.
-
-Letters: n tiles, N patch rows after padding to a square, C inner width, H heads of D channels,
-t tasks, m tiles kept by a head, s slots. X [t + N, C] holds the task tokens first.
+What UniCAS computes (github.com/peter-fei/UniCAS, slide-level), exactly, but reordered so that most
+of it never has to be computed; ``csrc/aggregator`` says how.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
+from unicas_edge import _native
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
-from unicas_edge.maths import Float32, depthwise, gelu, layer_norm, softmax, top_m
-from unicas_edge.weights import check_weights, load_weights
+from unicas_edge.maths import Float32
+from unicas_edge.weights import check_weights, read_config
 
-__all__ = ["Aggregator", "AggregatorConfig", "Explanation"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-#: Called with (block, task tokens float32 [t, C]) after every block; for tests and debugging.
-Observer = Callable[[int, Float32], None]
+__all__ = ["PASSES", "Aggregator", "AggregatorConfig", "Bag", "Explanation"]
+
+#: What `Bag.seconds` is divided into; ``ue_aggregator_pass`` in the C header says what each does.
+PASSES = ("positions", "queries", "scores", "select", "project", "route", "experts")
+#: Bags that share one reading of the experts' weights; more are done in turns.
+_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -44,208 +49,202 @@ class Explanation:
 
 
 class Aggregator:
-    """The multi-task aggregator for one set of weights; calls do not change it, so share it freely.
+    """The multi-task aggregator for one set of weights; read-only, so share it freely.
 
-    `weights` maps the published checkpoint's keys (``model.blocks.0...``) to float32 arrays. A
-    missing, unexpected or mis-shaped key is an `AggregatorError` that names it.
+    `weights` maps the published checkpoint's keys (``model.blocks.0...``) to float arrays. A
+    missing, unexpected or mis-shaped key is an `AggregatorError` that names it. `threads` None is
+    one a usable processor, `variant` None the best of `_native.aggregator_variants()`. Results do
+    not depend on `threads`; variants agree to 1e-5 in every probability.
     """
 
     def __init__(
-        self, weights: Mapping[str, NDArray[np.floating]], config: AggregatorConfig
+        self,
+        weights: Mapping[str, NDArray[np.floating[Any]]],
+        config: AggregatorConfig,
+        *,
+        threads: int | None = None,
+        variant: str | None = None,
     ) -> None:
+        metadata = {"config": config.model_dump_json()}
+        stored = save(check_weights(weights, config), metadata=metadata)
+        self._open(memoryview(stored), config, threads, variant)
+
+    def _open(
+        self, source: bytes | memoryview, config: AggregatorConfig, threads: int | None,
+        variant: str | None,
+    ) -> None:  # fmt: skip
         self.config = config
-        self._w = check_weights(weights, config)
-        self._kernel = _one_kernel(self._w)
+        with _translated():
+            self._native = _native.Aggregator(source, threads or 0, variant)
+        self._facts = self._native.describe()
 
     @classmethod
-    def load(cls, source: str | Path | Bundle) -> Aggregator:
+    def load(
+        cls,
+        source: str | Path | Bundle,
+        *,
+        threads: int | None = None,
+        variant: str | None = None,
+    ) -> Aggregator:
         """Return the aggregator of a ``.safetensors`` file, a bundle folder or a `Bundle`.
 
-        The configuration is the JSON under ``config`` in the file's metadata. `AggregatorError` for
-        a file that does not hold what it says; `BundleError` for a folder that is no bundle.
+        The file is mapped: its weights are shared by all sessions and processes that load it. Its
+        configuration is the JSON under ``config`` in its metadata. `AggregatorError` for a file
+        that does not hold what it says; `BundleError` for a folder that is no bundle.
         """
         if not isinstance(source, Bundle) and Path(source).is_dir():
             source = Bundle.load(source)
         if isinstance(source, Bundle):
             source = source.path(source.manifest.aggregator.file)
-        return cls(*load_weights(Path(source)))
+        path = Path(source)
+        aggregator = cls.__new__(cls)
+        aggregator._open(os.fsencode(path), read_config(path), threads, variant)
+        return aggregator
 
-    def logits(self, tokens: NDArray[np.floating]) -> Float32:
+    @property
+    def variant(self) -> str:
+        """The instruction set of the kernels in use."""
+        return str(self._facts["variant"])
+
+    @property
+    def threads(self) -> int:
+        """How many threads a call may use, the caller's included."""
+        return int(self._facts["threads"])
+
+    @property
+    def experts(self) -> str:
+        """How the experts' matrices are stored: fp32, fp16, bf16 or int8."""
+        return str(self._facts["experts"])
+
+    def logits(self, tokens: NDArray[np.floating[Any]]) -> Float32:
         """Return float32 [t, classes] for `tokens` float32 [n, embed_dim_in], n >= 1.
 
         Where tasks differ in their number of classes, the shorter rows end in -inf, which a softmax
         turns into probability 0. `AggregatorError` for no tokens, a wrong width or values that are
         not finite (naming the first bad tile).
         """
-        return self.explain(tokens).logits
+        return self._filled(tokens).finish()
 
-    def explain(self, tokens: NDArray[np.floating], observe: Observer | None = None) -> Explanation:
+    def explain(self, tokens: NDArray[np.floating[Any]]) -> Explanation:
         """Return the logits, as `logits` does, and each tile's share of the attention mass."""
-        bag = self._checked(tokens)
-        t, n = self.config.num_tasks, len(bag)
-        with np.errstate(over="ignore", invalid="ignore"):  # the logits are checked at the end
-            x = self._embed(bag)
-            mass = np.zeros((t, len(x) - t))
-            for block in range(self.config.depth):
-                mass += self._attend(x, f"model.blocks.{block}.")
-                self._soft_moe(x, f"model.blocks.{block}.", last=block == self.config.depth - 1)
-                if observe is not None:
-                    observe(block, x[:t].copy())
-            logits = self._heads(x[:t])
-        return Explanation(logits, _fold(mass, n))
+        bag = self._filled(tokens)
+        return Explanation(bag.finish(), bag.attention())
 
-    def _checked(self, tokens: NDArray[np.floating]) -> Float32:
+    def logits_many(self, bags: Iterable[NDArray[np.floating[Any]]]) -> list[Float32]:
+        """Return the logits of several slides, one pass over the experts' weights for up to 16.
+
+        The same numbers as `logits` gives one by one, to the bit.
+        """
+        filled: list[Bag] = []
+        found: list[Float32] = []
+        for tokens in bags:
+            filled.append(self._filled(tokens))
+            if len(filled) == _TOGETHER:
+                found += finish_many(filled)
+                filled = []
+        return found + (finish_many(filled) if filled else [])
+
+    def bag(self, capacity: int) -> Bag:
+        """Return an empty bag for up to `capacity` tokens, for tokens that arrive bit by bit."""
+        return Bag(self, capacity)
+
+    def _filled(self, tokens: NDArray[np.floating[Any]]) -> Bag:
+        checked = self._checked(tokens)
+        if not len(checked):
+            raise AggregatorError("no tokens: a bag needs at least one tile; check the tile plan")
+        bag = Bag(self, len(checked))
+        bag.push(0, checked)
+        bag.arrange(np.arange(len(checked)))
+        return bag
+
+    def _checked(self, tokens: NDArray[np.floating[Any]]) -> Float32:
         width = self.config.embed_dim_in
         if tokens.ndim != 2 or tokens.shape[1] != width or tokens.dtype.kind != "f":
             raise AggregatorError(
                 f"tokens must be float32 [n, {width}], not {tokens.dtype} {list(tokens.shape)}: "
                 "use the encoder that the aggregator was trained with"
             )
-        if not len(tokens):
-            raise AggregatorError("no tokens: a bag needs at least one tile; check the tile plan")
-        bad = np.flatnonzero(~np.isfinite(tokens).all(axis=1))
-        if bad.size:
-            raise AggregatorError(
-                f"token {bad[0]} is not finite ({bad.size} of {len(tokens)} are not): "
-                "look at that tile and at the encoder's precision"
-            )
-        return np.ascontiguousarray(tokens, dtype=np.float32)
-
-    def _embed(self, bag: Float32) -> Float32:
-        """Return X [t + N, C]: project, pad to a square by repetition, mix neighbours (PPEG)."""
-        w, config = self._w, self.config
-        patches = bag @ w["model.layer1.0.weight"].T + w["model.layer1.0.bias"]
-        patches = gelu(
-            layer_norm(
-                patches,
-                w["model.layer1.1.weight"],
-                w["model.layer1.1.bias"],
-                config.layer1_norm_eps,
-            )
-        )
-        side = math.isqrt(len(bag) - 1) + 1
-        padded = np.concatenate([patches, patches[: side * side - len(bag)]])
-        grid = padded.reshape(side, side, config.embed_dim)
-        mixed = depthwise(grid, *self._kernel).reshape(side * side, config.embed_dim)
-        return np.concatenate([w["model.task_tokens"][0], mixed])
-
-    def _attend(self, x: Float32, block: str) -> NDArray[np.float64]:
-        """Add a block's task attention to `x` in place; return each patch's mass, float64 [t, N].
-
-        Neither K nor V is computed for the N patches f. With q = Wq e + bq the score of patch j is
-        q . (Wk f_j + bk) = (Wk^T q) . f_j + const, and a constant moves neither the top m nor the
-        softmax: t * H effective queries do. As the weights p sum to one,
-        sum_j p_j (Wv f_j + bv) = Wv (sum_j p_j f_j) + bv. Patch rows that no head keeps are zero,
-        so the output projection touches only m rows a head.
-        """
-        w, (t, heads) = self._w, (self.config.num_tasks, self.config.num_heads)
-        h = layer_norm(x, w[block + "norm1.weight"], w[block + "norm1.bias"], self.config.norm_eps)
-        tasks, patches = h[:t], h[t:]
-        scores = self._effective_queries(tasks, block) @ patches.T  # [t * H, N]
-        mass = np.zeros((t, len(patches)))
-        for task in range(t):
-            pooled = np.empty((heads, x.shape[1]), dtype=np.float32)
-            projection = w[f"{block}attn.experts.{task}.weight"]
-            for head in range(heads):
-                score = scores[task * heads + head]
-                kept = top_m(score, self.config.top_m)
-                p = softmax(score[kept])
-                f = patches[kept]
-                pooled[head] = p @ f
-                channels = self._channels(head)
-                x[t + kept] += (p[:, None] * f[:, channels]) @ projection[:, channels].T
-                mass[task, kept] += p
-            x[task] += projection @ self._values(pooled, block)
-        return mass / (heads * self.config.depth)
-
-    def _channels(self, head: int) -> slice:
-        return slice(head * self.config.head_dim, (head + 1) * self.config.head_dim)
-
-    def _effective_queries(self, tasks: Float32, block: str) -> Float32:
-        """Return Wk^T q / sqrt(D) for every task and head, float32 [t * H, C]."""
-        w, c = self._w, self.config.embed_dim
-        key = w[block + "attn.kv.weight"][:c]
-        scale = np.float32(self.config.head_dim**-0.5)
-        queries = []
-        for i, e in enumerate(tasks):
-            q = w[f"{block}attn.qs.{i}.weight"] @ e
-            if self.config.qkv_bias:
-                q = q + w[f"{block}attn.qs.{i}.bias"]
-            for head in range(self.config.num_heads):
-                channels = self._channels(head)
-                queries.append((scale * q[channels]) @ key[channels])
-        return np.stack(queries)
-
-    def _values(self, pooled: Float32, block: str) -> Float32:
-        """Return the heads' outputs [C] from their pooled patches [H, C]."""
-        w, c = self._w, self.config.embed_dim
-        value = w[block + "attn.kv.weight"][c:]
-        out = np.empty(c, dtype=np.float32)
-        for head, patch in enumerate(pooled):
-            out[self._channels(head)] = value[self._channels(head)] @ patch
-        return out + w[block + "attn.kv.bias"][c:] if self.config.qkv_bias else out
-
-    def _soft_moe(self, x: Float32, block: str, *, last: bool) -> None:
-        """Add a block's soft mixture of experts to `x` in place.
-
-        An expert sees its slots alone, so it is a few matrix-vector products whatever N is. After
-        the `last` block nothing reads the patch rows, so only the task rows are combined.
-        """
-        w = self._w
-        y = layer_norm(x, w[block + "norm2.weight"], w[block + "norm2.bias"], self.config.norm_eps)
-        y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), np.float32(1e-12))
-        phi = w[block + "mlp.phi"]
-        phi = phi / np.maximum(np.linalg.norm(phi, axis=0), np.float32(1e-12))
-        phi = (phi * w[block + "mlp.scale"]).reshape(x.shape[1], -1)  # [C, experts * slots]
-        logits = y @ phi
-        slots = softmax(logits, axis=0).T @ y  # dispatch: over the rows
-        outputs = self._experts(slots, block)
-        rows = self.config.num_tasks if last else len(x)
-        x[:rows] += softmax(logits[:rows], axis=1) @ outputs  # combine: over the slots
-
-    def _experts(self, slots: Float32, block: str) -> Float32:
-        """Return what the experts make of their slots, [experts * slots, C] in and out."""
-        per, w = self.config.slots_per_expert, self._w
-        outputs = np.empty_like(slots)
-        for expert in range(self.config.num_experts):
-            rows = slice(expert * per, (expert + 1) * per)
-            name = f"{block}mlp.experts.{expert}."
-            hidden = gelu(slots[rows] @ w[name + "fc1.weight"].T + w[name + "fc1.bias"])
-            outputs[rows] = hidden @ w[name + "fc2.weight"].T + w[name + "fc2.bias"]
-        return outputs
-
-    def _heads(self, tasks: Float32) -> Float32:
-        w, config = self._w, self.config
-        final = layer_norm(tasks, w["model.norm.weight"], w["model.norm.bias"], config.norm_eps)
-        logits = np.full((config.num_tasks, max(config.classes)), -np.inf, dtype=np.float32)
-        for i, classes in enumerate(config.classes):
-            head = f"model.heads.{i}."
-            logits[i, :classes] = w[head + "weight"] @ final[i] + w[head + "bias"]
-            if not np.isfinite(logits[i, :classes]).all():
-                raise AggregatorError(
-                    f"the logits of task {i} are not finite: the tokens are too large or the "
-                    "weights are damaged; check the encoder's precision and the weights' hash"
-                )
-        return logits
+        with np.errstate(over="ignore"):  # of float64; infinity is refused by name
+            return np.ascontiguousarray(tokens, dtype=np.float32)
 
 
-def _one_kernel(w: Mapping[str, Float32]) -> tuple[Float32, Float32]:
-    """Return PPEG as one depth-wise kernel [7, 7, C] and bias [C].
+class Bag:
+    """The tokens of one slide, embedded as they come, and all memory that their passes need.
 
-    x + dw7(x) + dw5(x) + dw3(x) is linear: centred, the smaller kernels and the identity add up.
+    For one thread at a time. `nbytes` is the size of its arena; `seconds` [len(PASSES)] adds up
+    where the time of `finish` went.
     """
-    layers = ["model.pos_layer.proj", "model.pos_layer.proj1", "model.pos_layer.proj2"]
-    total = np.zeros((7, 7, len(w[layers[0] + ".bias"])), dtype=np.float32)
-    total[3, 3] = 1
-    for layer in layers:
-        kernel = w[layer + ".weight"][:, 0].transpose(1, 2, 0)
-        inside = slice((7 - len(kernel)) // 2, (7 + len(kernel)) // 2)
-        total[inside, inside] += kernel
-    return total, sum((w[layer + ".bias"] for layer in layers), np.zeros_like(total[0, 0]))
+
+    def __init__(self, aggregator: Aggregator, capacity: int) -> None:
+        if not 0 < capacity <= 1_000_000:
+            raise AggregatorError(f"a bag of {capacity} tokens: choose 1 to 1,000,000")
+        self._aggregator = aggregator
+        with _translated():
+            self._native = _native.Bag(aggregator._native, capacity)
+        self._n = 0
+        self.seconds = np.zeros(len(PASSES))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the one arena that the passes work in."""
+        return int(self._native.nbytes)
+
+    def push(self, first: int, tokens: NDArray[np.floating[Any]]) -> None:
+        """Put `tokens` [k, embed_dim_in] at the indices from `first` on, over what was there.
+
+        They pass the first layer at once, so that `finish` has only the blocks to do.
+        `AggregatorError` names the first token that is not finite; then none is taken.
+        """
+        with _translated():
+            self._native.push(first, self._aggregator._checked(tokens))
+
+    def arrange(self, order: Sequence[int] | NDArray[np.integer[Any]]) -> None:
+        """Say which pushed tokens are the bag, in the canonical order of the tile plan."""
+        indices = np.ascontiguousarray(order, dtype=np.uintp)
+        with _translated():
+            self._native.arrange(indices)
+        self._n = len(indices)
+
+    def finish(self) -> Float32:
+        """Return the logits float32 [t, classes] of what was arranged; see `Aggregator.logits`."""
+        return finish_many([self])[0]
+
+    def attention(self) -> Float32:
+        """Return float32 [t, n] after `finish`; see `Explanation`."""
+        out = np.empty((self._aggregator.config.num_tasks, self._n), dtype=np.float32)
+        with _translated():
+            self._native.explain(out)
+        return out
+
+    def task_tokens(self) -> Float32:
+        """Return the task tokens after each block, float32 [depth, t, C], after `finish`."""
+        config = self._aggregator.config
+        out = np.empty((config.depth, config.num_tasks, config.embed_dim), dtype=np.float32)
+        with _translated():
+            self._native.task_tokens(out)
+        return out
 
 
-def _fold(mass: NDArray[np.float64], n: int) -> Float32:
-    """Return [t, n] from a mass [t, N]: the rows from n on repeat the first ones."""
-    folded = mass[:, :n].copy()
-    folded[:, : mass.shape[1] - n] += mass[:, n:]
-    return folded.astype(np.float32)
+def finish_many(bags: Sequence[Bag]) -> list[Float32]:
+    """Finish up to 16 bags of one aggregator together; return what `Bag.finish` would, for each."""
+    config = bags[0]._aggregator.config
+    logits = np.empty((len(bags), config.num_tasks, max(config.classes)), dtype=np.float32)
+    seconds = np.zeros(len(PASSES))
+    with _translated():
+        _native.finish_bags([bag._native for bag in bags], logits, seconds)
+    for bag in bags:
+        bag.seconds += seconds / len(bags)
+    return list(logits)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what the native code says into an error of our tree."""
+    try:
+        yield
+    except ValueError as error:
+        raise AggregatorError(str(error)) from error
+    except MemoryError as error:
+        raise AggregatorError(
+            f"not enough memory for {error}; lower --max-tiles or free memory"
+        ) from error

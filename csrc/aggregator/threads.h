@@ -1,0 +1,111 @@
+/* Threads, mutexes and conditions of POSIX, or of Windows under the same names. */
+#ifndef UE_THREADS_H
+#define UE_THREADS_H
+
+#ifdef _WIN32
+#include <windows.h>
+
+typedef HANDLE ue_thread;
+typedef SRWLOCK ue_mutex;
+typedef CONDITION_VARIABLE ue_condition;
+typedef DWORD ue_thread_result;
+#define UE_THREAD_CALL WINAPI
+
+static inline int ue_mutex_init(ue_mutex *mutex) {
+    InitializeSRWLock(mutex);
+    return 0;
+}
+static inline void ue_mutex_destroy(ue_mutex *mutex) {
+    (void)mutex;
+}
+static inline void ue_lock(ue_mutex *mutex) {
+    AcquireSRWLockExclusive(mutex);
+}
+static inline int ue_try_lock(ue_mutex *mutex) {
+    return TryAcquireSRWLockExclusive(mutex) != 0;
+}
+static inline void ue_unlock(ue_mutex *mutex) {
+    ReleaseSRWLockExclusive(mutex);
+}
+static inline int ue_condition_init(ue_condition *condition) {
+    InitializeConditionVariable(condition);
+    return 0;
+}
+static inline void ue_condition_destroy(ue_condition *condition) {
+    (void)condition;
+}
+static inline void ue_wait(ue_condition *condition, ue_mutex *mutex) {
+    SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
+}
+static inline void ue_wake_all(ue_condition *condition) {
+    WakeAllConditionVariable(condition);
+}
+static inline int ue_thread_start(ue_thread *thread, ue_thread_result(UE_THREAD_CALL *run)(void *),
+                                  void *argument) {
+    *thread = CreateThread(NULL, 0, run, argument, 0, NULL);
+    return *thread ? 0 : -1;
+}
+static inline void ue_thread_join(ue_thread thread) {
+    WaitForSingleObject(thread, INFINITE);
+    CloseHandle(thread);
+}
+static inline void ue_yield(void) {
+    SwitchToThread();
+}
+static inline long ue_process(void) {
+    return (long)GetCurrentProcessId();
+}
+#else
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+typedef pthread_t ue_thread;
+typedef pthread_mutex_t ue_mutex;
+typedef pthread_cond_t ue_condition;
+typedef void *ue_thread_result;
+#define UE_THREAD_CALL
+
+static inline int ue_mutex_init(ue_mutex *mutex) {
+    return pthread_mutex_init(mutex, NULL);
+}
+static inline void ue_mutex_destroy(ue_mutex *mutex) {
+    pthread_mutex_destroy(mutex);
+}
+static inline void ue_lock(ue_mutex *mutex) {
+    pthread_mutex_lock(mutex);
+}
+static inline int ue_try_lock(ue_mutex *mutex) {
+    return pthread_mutex_trylock(mutex) == 0;
+}
+static inline void ue_unlock(ue_mutex *mutex) {
+    pthread_mutex_unlock(mutex);
+}
+static inline int ue_condition_init(ue_condition *condition) {
+    return pthread_cond_init(condition, NULL);
+}
+static inline void ue_condition_destroy(ue_condition *condition) {
+    pthread_cond_destroy(condition);
+}
+static inline void ue_wait(ue_condition *condition, ue_mutex *mutex) {
+    pthread_cond_wait(condition, mutex);
+}
+static inline void ue_wake_all(ue_condition *condition) {
+    pthread_cond_broadcast(condition);
+}
+static inline int ue_thread_start(ue_thread *thread, ue_thread_result (*run)(void *),
+                                  void *argument) {
+    return pthread_create(thread, NULL, run, argument);
+}
+static inline void ue_thread_join(ue_thread thread) {
+    pthread_join(thread, NULL);
+}
+static inline void ue_yield(void) {
+    sched_yield();
+}
+static inline long ue_process(void) {
+    return (long)getpid();
+}
+#endif
+
+#endif
