@@ -204,12 +204,15 @@ def test_every_single_key_is_needed_and_known_by_its_shape_and_dtype(program):
     good = tensors_of(config_of(), experts="I8")
     cases, wanted = [], []
     for key, (dtype, shape, raw) in good.items():
-        longer, wide = (*shape, 1), bytes(8 * len(raw) // SIZES[dtype])
+        longer, shorter = (*shape, 1), tuple(shape[:-1])
+        wide = bytes(8 * len(raw) // SIZES[dtype])
         shown = str(list(shape))
         for change, message in [
             ({key: None}, f"missing {key} {shown}"),
             ({key: None, key + "x": good[key]}, f"unexpected {key}x"),
             ({key: (dtype, longer, raw)}, f"{key} is {dtype} {list(longer)}, not "),
+            ({key: (dtype, shorter, raw[: len(raw) // shape[-1]])},
+             f"{key} is {dtype} {list(shorter)}, not "),
             ({key: ("F64", shape, wide)}, f"{key} is F64 {shown}, not F32"),
         ]:  # fmt: skip
             tensors = {k: t for k, t in (good | change).items() if t}

@@ -73,6 +73,13 @@ def agrees(ask, text):
         assert answer == config_line(config)
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_takes_the_numbers_that_pydantic_takes(ask, key):
+    for number in [*NUMBERS.split(), *OTHERS.split()]:
+        members = {name: json.dumps(value) for name, value in SMALL.items()} | {key: number}
+        agrees(ask, ("{" + ",".join(f'"{k}":{v}' for k, v in members.items()) + "}").encode())
+
+
 @settings(max_examples=600)
 @given(changes=CHANGES, space=st.sampled_from(["", " ", "\n\t\r", "\f", "\u00a0"]))
 @example(changes={"embed_dim": "65536", "num_heads": "256", "mlp_ratio": "63.99999"}, space="")
