@@ -181,40 +181,6 @@ def test_random_damage_to_the_manifest_is_a_bundle_error_or_harmless(tmp_path_fa
         Bundle.load(folder)
 
 
-STORAGE = {
-    "experts": "int8", "source_sha256": "0" * 64, "bags": 2, "tiles": 9,
-    "max_probability_change": 0.25, "mean_probability_change": 0.125, "changed_decisions": 1,
-}  # fmt: skip
-
-
-def test_a_record_of_converted_experts_is_kept_and_none_is_not_written(copy):
-    assert "storage" not in json.loads(Bundle.load(copy).manifest.model_dump_json())["aggregator"]
-    spoil(copy, set_at("aggregator", "storage", value=STORAGE))
-    manifest = Bundle.load(copy).manifest
-    assert json.loads(manifest.model_dump_json())["aggregator"]["storage"] == STORAGE
-    jsonschema.validate(read(copy), dict(schemas())["bundle.schema.json"])
-    spoil(copy, set_at("aggregator", "storage", value=None))
-    assert Bundle.load(copy).manifest.aggregator.storage is None
-
-
-@pytest.mark.parametrize(
-    ("change", "cause"),
-    [
-        ({"bags": 0}, "null without"),
-        ({"changed_decisions": None}, "given where there are bags"),
-        ({"max_probability_change": 1.5}, "max_probability_change"),
-        ({"experts": "int4"}, "experts"),
-        ({"source_sha256": "x"}, "source_sha256"),
-        ({"surprise": 1}, "surprise: Extra inputs"),
-    ],
-)
-def test_a_record_of_converted_experts_that_cannot_be_is_refused(copy, change, cause):
-    spoil(copy, set_at("aggregator", "storage", value=STORAGE | change))
-    text = error_of(copy)
-    assert "aggregator.storage" in text
-    assert cause in text
-
-
 # ---- files --------------------------------------------------------------------------------------
 
 
