@@ -106,11 +106,13 @@ static void effective_query(const struct ue_run *run, struct ue_bag *bag, size_t
         rows[d] = keys + d * width;
     for (size_t task = 0; task < config->num_tasks; task++) {
         const float *query = bag->query + task * run->aggregator->stride + head * depth;
-        const size_t number = task * config->num_heads + head;
-        float *column = bag->effective + number / UE_PANEL * UE_PANEL * width + number % UE_PANEL;
+        size_t step;
+        float *column =
+            ue_panel_column(run->aggregator->kernels, bag->effective, run->aggregator->queries,
+                            width, task * config->num_heads + head, &step);
         run->aggregator->kernels->weighted_sum(rows, query, depth, width, sum);
         for (size_t c = 0; c < width; c++)
-            column[c * UE_PANEL] = scale * sum[c] * norm[c];
+            column[c * step] = scale * sum[c] * norm[c];
     }
 }
 
@@ -145,8 +147,8 @@ static void score_rows(const struct ue_run *run, struct ue_bag *bag, size_t item
         aggregator->kernels->standardise(x + r * stride, config->embed_dim, moments[0], moments[1],
                                          normed + r * stride);
     }
-    ue_product(aggregator->kernels, rows, aggregator->query_stride / UE_PANEL, config->embed_dim,
-               normed, stride, bag->effective, products, aggregator->query_stride, false);
+    ue_product(aggregator->kernels, rows, aggregator->queries, config->embed_dim, normed, stride,
+               bag->effective, products, aggregator->query_stride, false);
     for (size_t q = 0; q < aggregator->queries; q++)
         for (size_t r = 0; r < rows; r++)
             bag->scores[q * bag->score_stride + first + r] =
@@ -247,26 +249,6 @@ static void project_values(void *context, size_t head, size_t worker) {
             y[v][d] += kv->bias[width + first + d];
 }
 
-static void add_task_output(void *context, size_t item, size_t worker) {
-    const struct ue_run *run = context;
-    const size_t width = run->aggregator->weights.config.embed_dim;
-    const size_t stride = run->aggregator->stride, items = ue_divide_up(width, ROWS);
-    const size_t task = item / items, first = item % items * ROWS;
-    const size_t rows = ue_least(ROWS, width - first);
-    const struct ue_matrix matrix = {run->weights->task_experts[task], NULL, UE_STORED_F32};
-    const float *x[UE_BATCH];
-    float outputs[UE_BATCH][ROWS], *y[UE_BATCH];
-    (void)worker;
-    for (size_t b = 0; b < run->count; b++) {
-        x[b] = run->bags[b]->value + task * stride;
-        y[b] = outputs[b];
-    }
-    run->aggregator->kernels->dots(&matrix, first, rows, width, x, run->count, y);
-    for (size_t b = 0; b < run->count; b++)
-        for (size_t r = 0; r < rows; r++)
-            run->bags[b]->tasks[task * stride + first + r] += outputs[b][r];
-}
-
 /* Panels of X that one item of the patch projection owns: no two threads write one element. */
 static size_t strip_panels(const struct ue_run *run) {
     const size_t panels = run->aggregator->stride / UE_PANEL;
@@ -281,42 +263,44 @@ static size_t strips(const struct ue_run *run, const struct ue_bag *bag) {
 
 /* X[kept] += gathered E^T, for one head and some panels of columns. */
 static void scatter_head(const struct ue_run *run, struct ue_bag *bag, size_t query, size_t column,
-                         size_t panels, const float *packed) {
-    const struct ue_kernels *kernels = run->aggregator->kernels;
-    const size_t depth = run->aggregator->weights.config.head_dim;
+                         size_t panels, const float *expert) {
+    const struct ue_tile *tile = &run->aggregator->kernels->tile;
+    const struct ue_config *config = &run->aggregator->weights.config;
+    const size_t depth = config->head_dim, stride = run->aggregator->stride;
     const uint32_t *kept = bag->kept + query * bag->most_kept;
     const float *gathered = bag->gathered + query * bag->most_kept * depth;
     float *to[UE_MAX_ROWS];
-    for (size_t row = 0; row < bag->kept_count; row += kernels->rows) {
-        const size_t rows = ue_least(kernels->rows, bag->kept_count - row);
+    for (size_t row = 0; row < bag->kept_count; row += tile->rows) {
+        const size_t rows = ue_least(tile->rows, bag->kept_count - row);
         for (size_t panel = 0; panel < panels; panel++) {
             for (size_t i = 0; i < rows; i++)
-                to[i] =
-                    bag->rows + kept[row + i] * run->aggregator->stride + column + panel * UE_PANEL;
-            kernels->tile(rows, depth, gathered + row * depth, depth,
-                          packed + panel * depth * UE_PANEL, UE_PANEL, to, true);
+                to[i] = bag->rows + kept[row + i] * stride + column + panel * UE_PANEL;
+            tile->multiply(rows, depth, gathered + row * depth, depth,
+                           expert + panel * config->embed_dim * UE_PANEL, UE_PANEL, to, true);
         }
     }
 }
 
 static void project_strip(const struct ue_run *run, struct ue_bag *bag, size_t item,
                           void *scratch) {
-    const struct ue_config *config = &run->aggregator->weights.config;
-    const size_t width = config->embed_dim, column = item * strip_panels(run) * UE_PANEL;
-    const size_t panels =
-        ue_least(strip_panels(run), (run->aggregator->stride - column) / UE_PANEL);
-    const size_t rows = ue_least(panels * UE_PANEL, width - column);
-    for (size_t query = 0; query < run->aggregator->queries; query++) {
-        const size_t task = query / config->num_heads, head = query % config->num_heads;
-        ue_pack_rows(run->weights->task_experts[task] + column * width + head * config->head_dim,
-                     width, rows, config->head_dim, scratch);
-        scatter_head(run, bag, query, column, panels, scratch);
+    const struct ue_aggregator *aggregator = run->aggregator;
+    const struct ue_config *config = &aggregator->weights.config;
+    const size_t width = config->embed_dim, stride = aggregator->stride;
+    const size_t column = item * strip_panels(run) * UE_PANEL;
+    const size_t panels = ue_least(strip_panels(run), (stride - column) / UE_PANEL);
+    (void)scratch;
+    for (size_t task = 0; task < config->num_tasks; task++) {
+        const float *expert = aggregator->task_experts + column * width +
+                              (run->block * config->num_tasks + task) * stride * width;
+        ue_product(aggregator->kernels, 1, panels * UE_PANEL, width, bag->value + task * stride,
+                   stride, expert, bag->tasks + task * stride + column, stride, true);
+        for (size_t head = 0; head < config->num_heads; head++)
+            scatter_head(run, bag, task * config->num_heads + head, column, panels,
+                         expert + head * config->head_dim * UE_PANEL);
     }
 }
 
 void ue_project(struct ue_run *run) {
-    const struct ue_config *config = &run->aggregator->weights.config;
-    ue_all_bags(run, config->num_heads, project_values);
-    ue_all_bags(run, config->num_tasks * ue_divide_up(config->embed_dim, ROWS), add_task_output);
+    ue_all_bags(run, run->aggregator->weights.config.num_heads, project_values);
     ue_each_bag(run, strips, project_strip);
 }

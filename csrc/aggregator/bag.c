@@ -42,10 +42,9 @@ static size_t scratch_bytes(const struct ue_aggregator *aggregator, size_t side,
     const size_t pixels = UE_TAPS * (side + UE_TAPS) * sizeof(float *);
     const size_t scores = UE_CHUNK * (aggregator->stride + aggregator->query_stride);
     const size_t route = UE_CHUNK * (aggregator->stride + aggregator->slot_stride);
-    const size_t panels = UE_PANELS * UE_PANEL * config->head_dim;
     const size_t pool = kept * (sizeof(float *) + sizeof(float));
     const size_t query = config->head_dim * sizeof(float *) + aggregator->stride * sizeof(float);
-    const size_t products = most(most(scores, route), panels) * sizeof(float);
+    const size_t products = most(scores, route) * sizeof(float);
     return ue_round_up(most(most(most(pixels, products), most(pool, query)), UE_SELECT_SCRATCH),
                        UE_ALIGNMENT);
 }

@@ -22,8 +22,8 @@ static void embed_rows(void *context, size_t item, size_t worker) {
         memcpy(out + i * stride, weights->layer1.bias, width * sizeof *out);
         memset(out + i * stride + width, 0, (stride - width) * sizeof *out);
     }
-    ue_product(kernels, rows, stride / UE_PANEL, weights->config.embed_dim_in,
-               all->tokens + row * all->stride, all->stride, aggregator->layer1, out, stride, true);
+    ue_product(kernels, rows, stride, weights->config.embed_dim_in, all->tokens + row * all->stride,
+               all->stride, aggregator->layer1, out, stride, true);
     for (size_t i = 0; i < rows; i++, out += stride) {
         kernels->moments(out, width, weights->config.layer1_norm_eps, &mean, &inverse);
         kernels->normalise(out, width, mean, inverse, weights->layer1_norm.weight,

@@ -6,8 +6,10 @@
 
 #if defined(__GNUC__)
 #define UE_UNROLL _Pragma("GCC unroll 16")
+#define UE_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define UE_UNROLL
+#define UE_PREFETCH(address) (void)(address)
 #endif
 
 /* IEEE 754 binary16 to float: exact. */

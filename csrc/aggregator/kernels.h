@@ -20,15 +20,23 @@ enum { UE_MAX_ROWS = 12 };
 /* Channels and outputs of one sweep of the depth-wise kernel over a row of the grid. */
 enum { UE_TAPS = 7 };
 
+/*
+ * The block of a product that one call computes: of up to `rows` rows (more cost registers, fewer
+ * cost time) and of `columns` columns,
+ *
+ *     c[i][j] = (accumulate ? c[i][j] : 0) + sum over k < depth of a[i * lda + k] * b[k * ldb + j]
+ */
+struct ue_tile {
+    size_t rows, columns;
+    void (*multiply)(size_t rows, size_t depth, const float *a, size_t lda, const float *b,
+                     size_t ldb, float *const *c, bool accumulate);
+};
+
 struct ue_kernels {
     const char *name;
     bool (*supported)(void);
-    size_t rows; /* that one tile call computes best; at most UE_MAX_ROWS */
-
-    /* c[i][0..16) = (accumulate ? c : 0) + sum over k < depth of a[i * lda + k] * b[k * ldb +
-     * 0..16) */
-    void (*tile)(size_t rows, size_t depth, const float *a, size_t lda, const float *b, size_t ldb,
-                 float *const *c, bool accumulate);
+    struct ue_tile tile;   /* of UE_PANEL columns */
+    struct ue_tile narrow; /* of fewer, for the rest of a matrix, where registers allow it */
 
     /* y[v][r] = row r of `matrix` (of `depth` stored numbers) . x[v], from row `first` on */
     void (*dots)(const struct ue_matrix *matrix, size_t first, size_t rows, size_t depth,

@@ -32,13 +32,13 @@ void ue_combine(const struct ue_aggregator *aggregator, const struct ue_bag *bag
             shares[s] /= sum;
     }
     float *to[UE_MAX_ROWS];
-    for (size_t row = 0; row < rows; row += kernels->rows)
+    for (size_t row = 0; row < rows; row += kernels->tile.rows)
         for (size_t column = 0; column < stride; column += UE_PANEL) {
-            const size_t here = ue_least(kernels->rows, rows - row);
+            const size_t here = ue_least(kernels->tile.rows, rows - row);
             for (size_t i = 0; i < here; i++)
                 to[i] = x + (row + i) * stride + column;
-            kernels->tile(here, slots, coefficients + row * slots, slots, bag->outputs + column,
-                          stride, to, true);
+            kernels->tile.multiply(here, slots, coefficients + row * slots, slots,
+                                   bag->outputs + column, stride, to, true);
         }
 }
 
@@ -68,7 +68,7 @@ static void route_rows(const struct ue_run *run, const float *x, size_t rows, fl
                                            norm->weight, norm->bias, normed + r * stride);
         inverse_length[r] = 1.0f / fmaxf(sqrtf(squares), 1e-12f);
     }
-    ue_product(aggregator->kernels, rows, slot_stride / UE_PANEL, config->embed_dim, normed, stride,
+    ue_product(aggregator->kernels, rows, aggregator->slots, config->embed_dim, normed, stride,
                aggregator->phi + run->block * slot_stride * config->embed_dim, route, slot_stride,
                false);
     for (size_t r = 0; r < rows; r++)
@@ -106,15 +106,15 @@ static void sum_rows(const struct ue_aggregator *aggregator, struct ue_partial *
                      const float *normed, size_t rows, bool first, const float *weights) {
     const struct ue_kernels *kernels = aggregator->kernels;
     const size_t stride = aggregator->stride, slots = aggregator->slots;
-    const size_t tiles = ue_divide_up(slots, kernels->rows);
+    const size_t tiles = ue_divide_up(slots, kernels->tile.rows);
     float *to[UE_MAX_ROWS];
     for (size_t tile = 0, slot = 0; tile < tiles; tile++) {
         const size_t end = slots * (tile + 1) / tiles;
         for (size_t column = 0; column < stride; column += UE_PANEL) {
             for (size_t s = slot; s < end; s++)
                 to[s - slot] = partial->sum + s * stride + column;
-            kernels->tile(end - slot, rows, weights + slot * UE_CHUNK, UE_CHUNK, normed + column,
-                          stride, to, !first);
+            kernels->tile.multiply(end - slot, rows, weights + slot * UE_CHUNK, UE_CHUNK,
+                                   normed + column, stride, to, !first);
         }
         slot = end;
     }

@@ -1,4 +1,5 @@
-/* What an aggregator computes from its weights once: layer1 and phi as panels, PPEG as one kernel.
+/* What an aggregator computes from its weights once: what is multiplied by many rows as panels,
+ * PPEG as one kernel.
  */
 #include <math.h>
 
@@ -29,13 +30,14 @@ static void prepare_phi(const struct ue_aggregator *aggregator, const struct ue_
                         float *panels) {
     const size_t width = aggregator->weights.config.embed_dim, slots = aggregator->slots;
     for (size_t s = 0; s < slots; s++) {
-        float *column = panels + s / UE_PANEL * UE_PANEL * width + s % UE_PANEL;
+        size_t step;
+        float *column = ue_panel_column(aggregator->kernels, panels, slots, width, s, &step);
         double squares = 0;
         for (size_t c = 0; c < width; c++)
             squares += (double)block->phi[c * slots + s] * block->phi[c * slots + s];
         const float scale = block->scale / fmaxf((float)sqrt(squares), 1e-12f);
         for (size_t c = 0; c < width; c++)
-            column[c * UE_PANEL] = block->phi[c * slots + s] * scale;
+            column[c * step] = block->phi[c * slots + s] * scale;
     }
 }
 
@@ -43,7 +45,9 @@ bool ue_prepare(struct ue_aggregator *aggregator) {
     const struct ue_config *config = &aggregator->weights.config;
     const size_t stride = aggregator->stride, depth = config->embed_dim_in;
     const size_t taps = UE_TAPS * UE_TAPS, phi = aggregator->slot_stride * config->embed_dim;
-    const size_t floats = stride * depth + (taps + 1) * stride + config->depth * phi;
+    const size_t expert = stride * config->embed_dim, experts = config->depth * config->num_tasks;
+    const size_t floats =
+        stride * depth + (taps + 1) * stride + experts * expert + config->depth * phi;
     aggregator->prepared_bytes = floats * sizeof(float);
     aggregator->prepared = ue_allocate_zeroed(aggregator->prepared_bytes);
     if (!aggregator->prepared)
@@ -51,9 +55,15 @@ bool ue_prepare(struct ue_aggregator *aggregator) {
     aggregator->layer1 = aggregator->prepared;
     aggregator->taps = aggregator->layer1 + stride * depth;
     aggregator->taps_bias = aggregator->taps + taps * stride;
-    aggregator->phi = aggregator->taps_bias + stride;
+    aggregator->task_experts = aggregator->taps_bias + stride;
+    aggregator->phi = aggregator->task_experts + experts * expert;
     ue_pack_rows(aggregator->weights.layer1.weight, depth, config->embed_dim, depth,
                  aggregator->layer1);
+    for (size_t i = 0; i < experts; i++)
+        ue_pack_rows(
+            aggregator->weights.blocks[i / config->num_tasks].task_experts[i % config->num_tasks],
+            config->embed_dim, config->embed_dim, config->embed_dim,
+            aggregator->task_experts + i * expert);
     prepare_taps(aggregator);
     for (size_t block = 0; block < config->depth; block++)
         prepare_phi(aggregator, &aggregator->weights.blocks[block], aggregator->phi + block * phi);

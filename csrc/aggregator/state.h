@@ -15,7 +15,7 @@ enum {
     UE_CHUNK = 24,  /* rows that a pass works on at once: a multiple of every variant's tile */
     UE_GROUPS = 32, /* parts of the rows whose slots are summed apart, then merged in order */
     UE_BATCH = 16,  /* bags that go through the blocks side by side */
-    UE_PANELS = 8   /* of one item of the patch projection, at most */
+    UE_PANELS = 4   /* of one item of the patch projection, at most */
 };
 
 struct ue_aggregator {
@@ -29,6 +29,7 @@ struct ue_aggregator {
     float *prepared;         /* one allocation for what follows */
     float *layer1;           /* panels of layer1's weight */
     float *taps, *taps_bias; /* PPEG as one kernel [49][stride], [stride] */
+    float *task_experts;     /* a block, a task: panels of its expert */
     float *phi;              /* a block: panels of phi, normalised and scaled */
     size_t prepared_bytes;
     struct ue_error error;
@@ -109,9 +110,12 @@ static inline size_t ue_patches(const struct ue_bag *bag) {
 /* Of a clock that never goes back. */
 double ue_seconds(void);
 
-/* product.c: c (+)= a times panels; and making panels of 16 rows of a matrix, or of its columns */
-void ue_product(const struct ue_kernels *kernels, size_t rows, size_t panels, size_t depth,
+/* product.c: c (+)= a times panels, and panels of the transpose of some rows of a matrix */
+void ue_product(const struct ue_kernels *kernels, size_t rows, size_t columns, size_t depth,
                 const float *a, size_t lda, const float *b, float *c, size_t ldc, bool accumulate);
+/* Where column `column` of a matrix of panels begins, and the stride of its `depth` elements. */
+float *ue_panel_column(const struct ue_kernels *kernels, float *panels, size_t columns,
+                       size_t depth, size_t column, size_t *stride);
 void ue_pack_rows(const float *matrix, size_t stride, size_t rows, size_t depth, float *panels);
 
 /* The passes, in their order; block 0 begins with no combination of a block before. */

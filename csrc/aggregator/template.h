@@ -22,8 +22,8 @@
 static const struct ue_kernels UE_NAME(kernels) = {
     .name = UE_TEXT(UE_ISA),
     .supported = UE_NAME(math_supported),
-    .rows = UE_ROWS,
-    .tile = UE_NAME(tile),
+    .tile = {UE_ROWS, UE_PANEL, UE_NAME(tile)},
+    .narrow = {UE_NAME(NARROW_ROWS), UE_NAME(NARROW_COLUMNS), UE_NAME(narrow_tile)},
     .dots = UE_NAME(dots),
     .moments = UE_NAME(moments),
     .standardise = UE_NAME(standardise),
