@@ -5,56 +5,45 @@
 #define vload_f32(p, i) vload((const float *)(p) + (i))
 
 /*
- * `rows` x `vectors` dot products, each as `parts` sums of every parts-th vector of numbers: enough
- * sums in flight to hide the latency of an addition.
+ * One row times `vectors` vectors. Each product is four sums, of every fourth vector of numbers, to
+ * hide the latency of an addition; the same four whatever `vectors` is, so that bits stay the same.
  */
-#define UE_DOTS(name, kind, bytes)                                                                \
-    UE_TARGET static UE_INLINE void UE_NAME(dots_of_##name)(                                      \
-        const size_t rows, const size_t vectors, const size_t parts, const char *matrix,          \
-        size_t depth, const float *const *x, float *const *y, size_t row) {                       \
-        UE_VEC sums[2][4][4];                                                                     \
-        UE_UNROLL for (size_t i = 0; i < rows * vectors * parts; i++)                             \
-            sums[i / parts / vectors][i / parts % vectors][i % parts] = vzero();                  \
-        size_t k = 0;                                                                             \
-        for (; k + parts * UE_WIDTH <= depth; k += parts * UE_WIDTH) {                            \
-            UE_UNROLL for (size_t r = 0; r < rows; r++) {                                         \
-                UE_UNROLL for (size_t p = 0; p < parts; p++) {                                    \
-                    const size_t at = k + p * UE_WIDTH;                                           \
-                    const UE_VEC stored = vload_##name(matrix + r * depth * bytes, at);           \
-                    UE_UNROLL for (size_t v = 0; v < vectors; v++) {                              \
-                        sums[r][v][p] = vfma(stored, vload(x[v] + at), sums[r][v][p]);            \
-                    }                                                                             \
-                }                                                                                 \
-            }                                                                                     \
-        }                                                                                         \
-        for (size_t r = 0; r < rows; r++) {                                                       \
-            for (size_t v = 0; v < vectors; v++) {                                                \
-                float sum = 0.0f;                                                                 \
-                for (size_t p = 0; p < parts; p++)                                                \
-                    sum += vsum(sums[r][v][p]);                                                   \
-                for (size_t rest = k; rest < depth; rest++)                                       \
-                    sum += ue_widen(matrix + r * depth * bytes, rest, kind) * x[v][rest];         \
-                y[v][row + r] = sum;                                                              \
-            }                                                                                     \
-        }                                                                                         \
-    }                                                                                             \
-                                                                                                  \
-    UE_TARGET static void UE_NAME(dots_##name)(const char *matrix, size_t rows, size_t depth,     \
-                                               const float *const *x, size_t vectors,             \
-                                               float *const *y) {                                 \
-        const size_t fours = vectors / 4 * 4;                                                     \
-        for (size_t v = 0; v < fours; v += 4)                                                     \
-            for (size_t r = 0; r < rows; r += 2) {                                                \
-                const char *from = matrix + r * depth * bytes;                                    \
-                if (r + 1 < rows)                                                                 \
-                    UE_NAME(dots_of_##name)(2, 4, 1, from, depth, x + v, y + v, r);               \
-                else                                                                              \
-                    UE_NAME(dots_of_##name)(1, 4, 1, from, depth, x + v, y + v, r);               \
-            }                                                                                     \
-        for (size_t v = fours; v < vectors; v++)                                                  \
-            for (size_t r = 0; r < rows; r++)                                                     \
-                UE_NAME(dots_of_##name)(1, 1, 4, matrix + r * depth * bytes, depth, x + v, y + v, \
-                                        r);                                                       \
+#define UE_DOTS(name, kind, bytes)                                                              \
+    UE_TARGET static UE_INLINE void UE_NAME(dots_of_##name)(                                    \
+        const size_t vectors, const char *row, size_t depth, const float *const *x, float *y) { \
+        UE_VEC sums[2][4];                                                                      \
+        UE_UNROLL for (size_t i = 0; i < 4 * vectors; i++) sums[i / 4][i % 4] = vzero();        \
+        size_t k = 0;                                                                           \
+        for (; k + 4 * UE_WIDTH <= depth; k += 4 * UE_WIDTH) {                                  \
+            UE_UNROLL for (size_t p = 0; p < 4; p++) {                                          \
+                const size_t at = k + p * UE_WIDTH;                                             \
+                const UE_VEC stored = vload_##name(row, at);                                    \
+                UE_UNROLL for (size_t v = 0; v < vectors; v++) {                                \
+                    sums[v][p] = vfma(stored, vload(x[v] + at), sums[v][p]);                    \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        for (size_t v = 0; v < vectors; v++) {                                                  \
+            y[v] = vsum(vadd(vadd(sums[v][0], sums[v][1]), vadd(sums[v][2], sums[v][3])));      \
+            for (size_t rest = k; rest < depth; rest++)                                         \
+                y[v] += ue_widen(row, rest, kind) * x[v][rest];                                 \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
+    UE_TARGET static void UE_NAME(dots_##name)(const char *matrix, size_t rows, size_t depth,   \
+                                               const float *const *x, size_t vectors,           \
+                                               float *const *y) {                               \
+        float pair[2];                                                                          \
+        for (size_t r = 0; r < rows; r++, matrix += depth * bytes) {                            \
+            size_t v = 0;                                                                       \
+            for (; v + 2 <= vectors; v += 2) {                                                  \
+                UE_NAME(dots_of_##name)(2, matrix, depth, x + v, pair);                         \
+                y[v][r] = pair[0];                                                              \
+                y[v + 1][r] = pair[1];                                                          \
+            }                                                                                   \
+            if (v < vectors)                                                                    \
+                UE_NAME(dots_of_##name)(1, matrix, depth, x + v, y[v] + r);                     \
+        }                                                                                       \
     }
 
 UE_DOTS(f32, UE_STORED_F32, 4)
