@@ -167,44 +167,16 @@ static size_t queries_of(const struct ue_run *run, const struct ue_bag *bag) {
     return run->aggregator->queries;
 }
 
-/* sum_j p_j f_j for f_j = (x_j - mean_j) / deviation_j * weight + bias; the p sum to one. */
-static void pool_rows(const struct ue_run *run, struct ue_bag *bag, const uint32_t *kept,
-                      const float *share, float *pooled, void *scratch) {
-    const struct ue_linear *norm = &run->weights->norm1;
-    const size_t width = run->aggregator->weights.config.embed_dim;
-    const float **rows = scratch;
-    float *scale = (float *)(rows + bag->kept_count), centre = 0.0f;
-    for (size_t j = 0; j < bag->kept_count; j++) {
-        const float *moments = bag->moments + 2 * (size_t)kept[j];
-        rows[j] = bag->rows + kept[j] * run->aggregator->stride;
-        scale[j] = share[j] * moments[1];
-        centre += scale[j] * moments[0];
-    }
-    run->aggregator->kernels->weighted_sum(rows, scale, bag->kept_count, width, pooled);
-    for (size_t c = 0; c < width; c++)
-        pooled[c] = (pooled[c] - centre) * norm->weight[c] + norm->bias[c];
-}
-
-/* p_j f_j, of the head's own channels only. */
-static void gather_rows(const struct ue_run *run, const struct ue_bag *bag, size_t head,
-                        const uint32_t *kept, const float *share, float *out) {
-    const size_t depth = run->aggregator->weights.config.head_dim, first = head * depth;
-    const float *weight = run->weights->norm1.weight + first;
-    const float *bias = run->weights->norm1.bias + first;
-    for (size_t j = 0; j < bag->kept_count; j++, out += depth) {
-        const float *x = bag->rows + kept[j] * run->aggregator->stride + first;
-        const float mean = bag->moments[2 * (size_t)kept[j]];
-        const float scale = share[j] * bag->moments[2 * (size_t)kept[j] + 1];
-        for (size_t d = 0; d < depth; d++)
-            out[d] = (x[d] - mean) * scale * weight[d] + share[j] * bias[d];
-    }
-}
-
+/*
+ * The m best rows of a query, and their softmax p. What multiplies a row x_j in sum_j p_j f_j,
+ * where f_j = (x_j - mean_j) / deviation_j * weight + bias, is p_j / deviation_j; `centre` is the
+ * sum of that times mean_j.
+ */
 static void select_rows(const struct ue_run *run, struct ue_bag *bag, size_t query, void *scratch) {
-    const struct ue_config *config = &run->aggregator->weights.config;
     const float *scores = bag->scores + query * bag->score_stride;
     uint32_t *kept = bag->kept + query * bag->most_kept;
     float *share = bag->share + query * bag->most_kept, most = -INFINITY, sum = 0.0f;
+    float *scale = bag->scale + query * bag->most_kept, centre = 0.0f;
     ue_top_m(scores, ue_patches(bag), bag->kept_count, kept, scratch);
     for (size_t j = 0; j < bag->kept_count; j++) {
         share[j] = scores[kept[j]];
@@ -213,15 +185,61 @@ static void select_rows(const struct ue_run *run, struct ue_bag *bag, size_t que
     run->aggregator->kernels->exponentials(share, bag->kept_count, most);
     for (size_t j = 0; j < bag->kept_count; j++)
         sum += share[j];
-    for (size_t j = 0; j < bag->kept_count; j++)
+    for (size_t j = 0; j < bag->kept_count; j++) {
+        const float *moments = bag->moments + 2 * (size_t)kept[j];
         share[j] /= sum;
-    pool_rows(run, bag, kept, share, bag->pooled + query * run->aggregator->stride, scratch);
-    gather_rows(run, bag, query % config->num_heads, kept, share,
-                bag->gathered + query * bag->most_kept * config->head_dim);
+        scale[j] = share[j] * moments[1];
+        centre += scale[j] * moments[0];
+    }
+    bag->centre[query] = centre;
+}
+
+/* p_j f_j, of the head's own channels only. */
+static void gather_rows(const struct ue_run *run, struct ue_bag *bag, size_t query,
+                        const float *const *rows) {
+    const size_t depth = run->aggregator->weights.config.head_dim;
+    const size_t first = query % run->aggregator->weights.config.num_heads * depth;
+    const float *weight = run->weights->norm1.weight + first;
+    const float *bias = run->weights->norm1.bias + first;
+    const uint32_t *kept = bag->kept + query * bag->most_kept;
+    const float *share = bag->share + query * bag->most_kept;
+    const float *scale = bag->scale + query * bag->most_kept;
+    float *out = bag->gathered + query * bag->most_kept * depth;
+    for (size_t j = 0; j < bag->kept_count; j++, out += depth) {
+        const float mean = bag->moments[2 * (size_t)kept[j]];
+        for (size_t d = 0; d < depth; d++)
+            out[d] = (rows[j][d] - mean) * scale[j] * weight[d] + share[j] * bias[d];
+    }
+}
+
+/*
+ * The channels of one head, for all queries, so that X is brought into the cache once: what each
+ * query's rows sum to, and the rows themselves for the queries of that head.
+ */
+static void pool_channels(const struct ue_run *run, struct ue_bag *bag, size_t head,
+                          void *scratch) {
+    const struct ue_aggregator *aggregator = run->aggregator;
+    const size_t depth = aggregator->weights.config.head_dim, first = head * depth;
+    const float *weight = run->weights->norm1.weight + first;
+    const float *bias = run->weights->norm1.bias + first;
+    const float **rows = scratch;
+    for (size_t query = 0; query < aggregator->queries; query++) {
+        float *pooled = bag->pooled + query * aggregator->stride + first;
+        for (size_t j = 0; j < bag->kept_count; j++)
+            rows[j] =
+                bag->rows + bag->kept[query * bag->most_kept + j] * aggregator->stride + first;
+        aggregator->kernels->weighted_sum(rows, bag->scale + query * bag->most_kept,
+                                          bag->kept_count, depth, pooled);
+        for (size_t d = 0; d < depth; d++)
+            pooled[d] = (pooled[d] - bag->centre[query]) * weight[d] + bias[d];
+        if (query % aggregator->weights.config.num_heads == head)
+            gather_rows(run, bag, query, rows);
+    }
 }
 
 void ue_select(const struct ue_run *run) {
     ue_each_bag(run, queries_of, select_rows);
+    ue_each_bag(run, heads_of, pool_channels);
 }
 
 /* ---- outputs: of the tasks, V from the pooled rows; of the patches, the kept rows alone --------

@@ -42,7 +42,7 @@ static size_t scratch_bytes(const struct ue_aggregator *aggregator, size_t side,
     const size_t pixels = UE_TAPS * (side + UE_TAPS) * sizeof(float *);
     const size_t scores = UE_CHUNK * (aggregator->stride + aggregator->query_stride);
     const size_t route = UE_CHUNK * (aggregator->stride + aggregator->slot_stride);
-    const size_t pool = kept * (sizeof(float *) + sizeof(float));
+    const size_t pool = kept * sizeof(float *);
     const size_t query = config->head_dim * sizeof(float *) + aggregator->stride * sizeof(float);
     const size_t products = most(scores, route) * sizeof(float);
     return ue_round_up(most(most(most(pixels, products), most(pool, query)), UE_SELECT_SCRATCH),
@@ -69,6 +69,8 @@ static void lay_out_fixed(struct ue_bag *bag, struct layout *layout) {
     const size_t stride = aggregator->stride, tasks = config->num_tasks, slots = aggregator->slots;
     bag->kept = take(layout, aggregator->queries * bag->most_kept, sizeof *bag->kept);
     bag->share = floats(layout, aggregator->queries, bag->most_kept);
+    bag->scale = floats(layout, aggregator->queries, bag->most_kept);
+    bag->centre = floats(layout, aggregator->queries, 1);
     bag->gathered = floats(layout, aggregator->queries * bag->most_kept, config->head_dim);
     bag->pooled = floats(layout, aggregator->queries, stride);
     bag->effective = floats(layout, aggregator->query_stride, config->embed_dim);
@@ -122,12 +124,18 @@ ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag *
     bag->capacity = capacity;
     const struct layout layout = lay_out(bag, NULL);
     bag->arena_bytes = layout.used;
-    bag->arena = layout.overflow ? NULL : ue_allocate_zeroed(layout.used);
+    bag->arena = layout.overflow ? NULL : ue_allocate(layout.used);
     if (!bag->arena) {
         free(bag);
         return UE_NO_MEMORY;
     }
     lay_out(bag, bag->arena);
+    /* All else is written before it is read; of these the padding of rows, or what has no token. */
+    memset(bag->pushed, 0, capacity * sizeof *bag->pushed);
+    memset(bag->zero, 0, aggregator->stride * sizeof(float));
+    memset(bag->tasks, 0,
+           aggregator->weights.config.num_tasks * aggregator->stride * sizeof(float));
+    memset(bag->outputs, 0, aggregator->slots * aggregator->stride * sizeof(float));
     *out = bag;
     return UE_OK;
 }
@@ -135,7 +143,7 @@ ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag *
 void ue_aggregator_free_bag(ue_bag *bag) {
     if (!bag)
         return;
-    ue_free_zeroed(bag->arena);
+    ue_free(bag->arena);
     free(bag);
 }
 

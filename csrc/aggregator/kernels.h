@@ -62,9 +62,6 @@ struct ue_kernels {
     void (*weighted_sum)(const float *const *rows, const float *scale, size_t rows_count,
                          size_t count, float *out);
 
-    /* y += a * x */
-    void (*add_scaled)(float a, const float *x, size_t count, float *y);
-
     /*
      * One row of a 7 x 7 depth-wise correlation: in[dy * in_stride + column + dx] points to an
      * input pixel, weights are [49][channels_stride], out[column * channels_stride].

@@ -6,7 +6,6 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #ifdef _WIN32
 #include <malloc.h>
 #endif
@@ -14,7 +13,7 @@
 #include <sys/mman.h>
 #endif
 
-void *ue_allocate_zeroed(size_t bytes) {
+void *ue_allocate(size_t bytes) {
     void *memory = NULL;
 #ifdef _WIN32
     memory = _aligned_malloc(bytes, UE_ALIGNMENT);
@@ -29,10 +28,10 @@ void *ue_allocate_zeroed(size_t bytes) {
         (void)madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
 #endif
-    return memory ? memset(memory, 0, bytes) : NULL;
+    return memory;
 }
 
-void ue_free_zeroed(void *memory) {
+void ue_free(void *memory) {
 #ifdef _WIN32
     _aligned_free(memory);
 #else

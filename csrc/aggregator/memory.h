@@ -1,4 +1,4 @@
-/* Large aligned blocks, zeroed. */
+/* Large aligned blocks. */
 #ifndef UE_MEMORY_H
 #define UE_MEMORY_H
 
@@ -6,8 +6,8 @@
 
 enum { UE_ALIGNMENT = 64 };
 
-/* NULL where memory runs out; freed by ue_free_zeroed alone. */
-void *ue_allocate_zeroed(size_t bytes);
-void ue_free_zeroed(void *memory);
+/* NULL where memory runs out; freed by ue_free alone. */
+void *ue_allocate(size_t bytes);
+void ue_free(void *memory);
 
 #endif

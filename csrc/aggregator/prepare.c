@@ -2,6 +2,7 @@
  * PPEG as one kernel.
  */
 #include <math.h>
+#include <string.h>
 
 #include "memory.h"
 #include "state.h"
@@ -49,9 +50,10 @@ bool ue_prepare(struct ue_aggregator *aggregator) {
     const size_t floats =
         stride * depth + (taps + 1) * stride + experts * expert + config->depth * phi;
     aggregator->prepared_bytes = floats * sizeof(float);
-    aggregator->prepared = ue_allocate_zeroed(aggregator->prepared_bytes);
+    aggregator->prepared = ue_allocate(aggregator->prepared_bytes);
     if (!aggregator->prepared)
         return false;
+    memset(aggregator->prepared, 0, aggregator->prepared_bytes);
     aggregator->layer1 = aggregator->prepared;
     aggregator->taps = aggregator->layer1 + stride * depth;
     aggregator->taps_bias = aggregator->taps + taps * stride;

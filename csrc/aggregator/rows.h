@@ -124,43 +124,33 @@ UE_TARGET static void UE_NAME(gelu)(float *x, const float *bias, size_t count) {
 
 #undef UE_LAST
 
-UE_TARGET static UE_INLINE void UE_NAME(sum_four)(const float *const *rows, const float *scale,
-                                                  size_t count, bool first, float *out) {
-    const UE_VEC s0 = vsplat(scale[0]), s1 = vsplat(scale[1]);
-    const UE_VEC s2 = vsplat(scale[2]), s3 = vsplat(scale[3]);
-    size_t i = 0;
-    for (; i + UE_WIDTH <= count; i += UE_WIDTH) {
-        UE_VEC sum = vmul(s0, vload(rows[0] + i));
-        sum = vfma(s1, vload(rows[1] + i), sum);
-        UE_VEC other = first ? vzero() : vload(out + i);
-        other = vfma(s2, vload(rows[2] + i), other);
-        other = vfma(s3, vload(rows[3] + i), other);
-        vstore(out + i, vadd(sum, other));
+/* `vecs` vectors of channels, whose sums stay in registers while the rows pass. */
+UE_TARGET static UE_INLINE void UE_NAME(sum_channels)(const size_t vecs, const float *const *rows,
+                                                      const float *scale, size_t rows_count,
+                                                      size_t channel, float *out) {
+    UE_VEC sums[8];
+    UE_UNROLL for (size_t v = 0; v < vecs; v++) sums[v] = vzero();
+    for (size_t j = 0; j < rows_count; j++) {
+        const UE_VEC weight = vsplat(scale[j]);
+        UE_UNROLL for (size_t v = 0; v < vecs; v++) {
+            sums[v] = vfma(weight, vload(rows[j] + channel + v * UE_WIDTH), sums[v]);
+        }
     }
-    for (; i < count; i++) {
-        const float sum = scale[0] * rows[0][i] + scale[1] * rows[1][i];
-        out[i] = sum + ((first ? 0.0f : out[i]) + scale[2] * rows[2][i] + scale[3] * rows[3][i]);
-    }
-}
-
-UE_TARGET static void UE_NAME(add_scaled)(float a, const float *x, size_t count, float *y) {
-    const UE_VEC scale = vsplat(a);
-    size_t i = 0;
-    for (; i + UE_WIDTH <= count; i += UE_WIDTH)
-        vstore(y + i, vfma(scale, vload(x + i), vload(y + i)));
-    for (; i < count; i++)
-        y[i] += a * x[i];
+    UE_UNROLL for (size_t v = 0; v < vecs; v++) vstore(out + channel + v * UE_WIDTH, sums[v]);
 }
 
 UE_TARGET static void UE_NAME(weighted_sum)(const float *const *rows, const float *scale,
                                             size_t rows_count, size_t count, float *out) {
-    size_t j = 0;
-    for (; j + 4 <= rows_count; j += 4)
-        UE_NAME(sum_four)(rows + j, scale + j, count, j == 0, out);
-    for (size_t i = 0; j == 0 && i < count; i++)
+    size_t i = 0;
+    for (; i + 8 * UE_WIDTH <= count; i += 8 * UE_WIDTH)
+        UE_NAME(sum_channels)(8, rows, scale, rows_count, i, out);
+    for (; i + UE_WIDTH <= count; i += UE_WIDTH)
+        UE_NAME(sum_channels)(1, rows, scale, rows_count, i, out);
+    for (; i < count; i++) {
         out[i] = 0.0f;
-    for (; j < rows_count; j++)
-        UE_NAME(add_scaled)(scale[j], rows[j], count, out);
+        for (size_t j = 0; j < rows_count; j++)
+            out[i] += scale[j] * rows[j][i];
+    }
 }
 
 /* 0 * x is 0 for every finite x and NaN otherwise. */

@@ -57,6 +57,7 @@ struct ue_bag {
     float *task_route, *route; /* logits of the slots, [t], [N] rows of slot_stride */
     uint32_t *kept;            /* [Q][most_kept]: rows of the top m, ascending */
     float *share;              /* [Q][most_kept]: their softmax */
+    float *scale, *centre;     /* share over the deviation, and the sum of that times the mean */
     size_t most_kept, kept_count;
     float *gathered; /* [Q][most_kept][D]: share times the head's channels of the row */
     float *pooled;   /* [Q][stride] */

@@ -31,7 +31,6 @@ static const struct ue_kernels UE_NAME(kernels) = {
     .exponentials = UE_NAME(exponentials),
     .gelu = UE_NAME(gelu),
     .weighted_sum = UE_NAME(weighted_sum),
-    .add_scaled = UE_NAME(add_scaled),
     .depthwise = UE_NAME(depthwise),
     .finite = UE_NAME(finite),
 };
