@@ -181,7 +181,8 @@ const char *ue_aggregator_variant(size_t index);
 
 /*
  * A bag for up to `capacity` tokens. All memory that its passes need is taken here: about
- * 2.1 x capacity x embed_dim x 4 bytes and a constant (ue_aggregator_bag_bytes tells).
+ * 2.1 x capacity x embed_dim x 4 bytes and a constant (ue_aggregator_bag_bytes tells). The memory
+ * of the bag freed last is kept for the next one, until the aggregator is destroyed.
  */
 ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag);
 size_t ue_aggregator_bag_bytes(const ue_bag *bag);

@@ -79,6 +79,7 @@ void ue_aggregator_destroy(ue_aggregator *aggregator) {
     if (!aggregator)
         return;
     ue_pool_destroy(aggregator->pool);
+    ue_shelf_return(&aggregator->arenas, NULL);
     ue_free(aggregator->prepared);
     ue_weights_close(&aggregator->weights);
     free(aggregator);

@@ -124,7 +124,7 @@ ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag *
     bag->capacity = capacity;
     const struct layout layout = lay_out(bag, NULL);
     bag->arena_bytes = layout.used;
-    bag->arena = layout.overflow ? NULL : ue_allocate(layout.used);
+    bag->arena = layout.overflow ? NULL : ue_shelf_take(&aggregator->arenas, layout.used);
     if (!bag->arena) {
         free(bag);
         return UE_NO_MEMORY;
@@ -143,7 +143,7 @@ ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag *
 void ue_aggregator_free_bag(ue_bag *bag) {
     if (!bag)
         return;
-    ue_free(bag->arena);
+    ue_shelf_return(&bag->aggregator->arenas, bag->arena);
     free(bag);
 }
 

@@ -4,6 +4,9 @@
 #endif
 #include "memory.h"
 
+#if !defined(__STDC_NO_ATOMICS__)
+#include <stdatomic.h>
+#endif
 #include <stdint.h>
 #include <stdlib.h>
 #ifdef _WIN32
@@ -37,4 +40,40 @@ void ue_free(void *memory) {
 #else
     free(memory);
 #endif
+}
+
+/* In front of a block of a shelf: its size. */
+static size_t *size_of(void *memory) {
+    return (size_t *)((char *)memory - UE_ALIGNMENT);
+}
+
+static void *exchange(struct ue_shelf *shelf, void *memory) {
+#if defined(__STDC_NO_ATOMICS__)
+    (void)shelf;
+    return memory;
+#else
+    return atomic_exchange(&shelf->block, memory);
+#endif
+}
+
+static void free_block(void *memory) {
+    if (memory)
+        ue_free(size_of(memory));
+}
+
+void *ue_shelf_take(struct ue_shelf *shelf, size_t bytes) {
+    void *memory = exchange(shelf, NULL);
+    if (memory && *size_of(memory) >= bytes)
+        return memory;
+    free_block(memory);
+    memory = bytes < SIZE_MAX - UE_ALIGNMENT ? ue_allocate(bytes + UE_ALIGNMENT) : NULL;
+    if (!memory)
+        return NULL;
+    memory = (char *)memory + UE_ALIGNMENT;
+    *size_of(memory) = bytes;
+    return memory;
+}
+
+void ue_shelf_return(struct ue_shelf *shelf, void *memory) {
+    free_block(exchange(shelf, memory));
 }

@@ -28,7 +28,8 @@ static struct cut find_cut(const float *scores, size_t count, size_t m, uint32_t
         memset(counts, 0, (last + 1) * sizeof *counts);
         for (size_t j = 0; j < count; j++) {
             const uint32_t key = key_of(scores[j]);
-            counts[key >> shifts[level] & last] += (key & known) == cut.key;
+            if ((key & known) == cut.key)
+                counts[key >> shifts[level] & last]++;
         }
         for (; cut.ties > counts[bin]; bin--)
             cut.ties -= counts[bin];

@@ -9,6 +9,7 @@
 #define UE_STATE_H
 
 #include "kernels.h"
+#include "memory.h"
 #include "pool.h"
 
 enum {
@@ -26,6 +27,7 @@ struct ue_aggregator {
     size_t stride, query_stride, slot_stride;
     size_t queries, slots, most_classes; /* Q, S, of any task */
     bool usable;
+    struct ue_shelf arenas;  /* of the bag freed last */
     float *prepared;         /* one allocation for what follows */
     float *layer1;           /* panels of layer1's weight */
     float *taps, *taps_bias; /* PPEG as one kernel [49][stride], [stride] */
