@@ -45,8 +45,9 @@ static size_t scratch_bytes(const struct ue_aggregator *aggregator, size_t side,
     const size_t pool = kept * sizeof(float *);
     const size_t query = config->head_dim * sizeof(float *) + aggregator->stride * sizeof(float);
     const size_t products = most(scores, route) * sizeof(float);
-    return ue_round_up(most(most(most(pixels, products), most(pool, query)), UE_SELECT_SCRATCH),
-                       UE_ALIGNMENT);
+    return ue_round_up(
+        most(most(most(pixels, products), most(pool, query)), ue_select_scratch(side * side)),
+        UE_ALIGNMENT);
 }
 
 /* What grows with the number of tiles. */
