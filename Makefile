@@ -4,7 +4,7 @@ VENV   ?= .venv
 OUT    ?= out
 SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
-NATIVE := setup.py pyproject.toml unicas_edge/_native.pyx $(wildcard csrc/*.[ch] csrc/*/*.[ch])
+NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
 
 .PHONY: screen test lint bench clean
 .DEFAULT_GOAL := help
@@ -25,8 +25,8 @@ test: lint
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]')
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd  # runs pycodestyle by name
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.numpy_maths import Float32, depthwise, gelu, layer_norm, softmax, top_m
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
-from tests.numpy_maths import Float32, depthwise, gelu, layer_norm, softmax, top_m
 from unicas_edge.weights import check_weights, load_weights
 
 __all__ = ["Aggregator", "AggregatorConfig", "Explanation"]

@@ -1,4 +1,4 @@
-"""What the native aggregator promises beyond the right numbers: variants, threads, streaming, memory."""
+"""What the native aggregator promises beyond the right numbers: variants, threads, memory."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_two_hundred_thousand_tiles(rng):
 
 @pytest.mark.parametrize("capacity", [0, -1, 1_000_001])
 def test_an_impossible_bag_is_refused(medium, capacity):
-    with pytest.raises(AggregatorError, match="choose 1 to 1,000,000"):
+    with pytest.raises(AggregatorError, match="may hold 1 to 1,000,000"):
         Aggregator(*medium).bag(capacity)
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.numpy_maths import gelu, layer_norm, softmax
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import Encoder, EngineOptions, machine, open_encoder, plan_batches
 from unicas_edge.engines.fake import FakeEncoder
 from unicas_edge.errors import EngineError
 from unicas_edge.export import untrained, vit
-from unicas_edge.maths import gelu, layer_norm, softmax
 
 
 @pytest.fixture(scope="module")

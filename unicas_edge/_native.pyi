@@ -70,7 +70,5 @@ class Bag:
     def task_tokens(self, tokens: NDArray[np.float32]) -> None:
         """Write [depth, tasks, width]."""
 
-def finish_bags(
-    bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[np.float64]
-) -> None:
+def finish_bags(bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[np.float64]) -> None:
     """Write [bags, tasks, classes] and add to [passes] seconds; at most 16 bags."""

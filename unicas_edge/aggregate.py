@@ -21,7 +21,7 @@ from unicas_edge import _native
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
-from unicas_edge.maths import Float32
+from unicas_edge.storage import Float32
 from unicas_edge.weights import check_weights, read_config
 
 if TYPE_CHECKING:
@@ -177,12 +177,19 @@ class Bag:
 
     def __init__(self, aggregator: Aggregator, capacity: int) -> None:
         if not 0 < capacity <= 1_000_000:
-            raise AggregatorError(f"a bag of {capacity} tokens: choose 1 to 1,000,000")
+            raise AggregatorError(
+                f"a bag of {capacity:,} tokens: it may hold 1 to 1,000,000; lower --max-tiles"
+            )
         self._aggregator = aggregator
         with _translated():
             self._native = _native.Bag(aggregator._native, capacity)
         self._n = 0
         self.seconds = np.zeros(len(PASSES))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a token."""
+        return self._aggregator.config.embed_dim_in
 
     @property
     def nbytes(self) -> int:

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from unicas_edge.errors import AggregatorError
-from unicas_edge.maths import Float32
+from unicas_edge.storage import Float32
 
 MAX_TILES = 200_000
 MAX_BAGS = 100_000

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bags import find_bags, read_bag
 from unicas_edge.bundle import MANIFEST_NAME, Bundle
+from unicas_edge.diagnose import probability
 from unicas_edge.errors import AggregatorError, BundleError
 from unicas_edge.manifest import ExpertStorage, Manifest, Task
 from unicas_edge.staging import check_places, new_file, staging
@@ -115,13 +116,6 @@ def measure(aggregator: Aggregator, tasks: Sequence[Task], bags: Sequence[Path])
         for column, (logits, task) in enumerate(zip(aggregator.logits(bag), tasks, strict=True)):
             found[row, column] = probability(logits, task)
     return Measured(found, tiles)
-
-
-def probability(logits: NDArray[np.float32], task: Task) -> float:
-    """Return the calibrated probability of a task's positive class, as `diagnose` computes it."""
-    scaled = logits[: len(task.classes)].astype(np.float64) / task.calibration.temperature
-    powers = np.exp(scaled - scaled.max())
-    return float(powers[task.positive] / powers.sum())
 
 
 def record(

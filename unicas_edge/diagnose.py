@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge import __version__
-from unicas_edge.aggregate import Aggregator, Explanation
+from unicas_edge.aggregate import Explanation
 from unicas_edge.bundle import Bundle
 from unicas_edge.ledger import Status
 from unicas_edge.manifest import Task
@@ -64,25 +65,27 @@ class Context:
 class Evidence:
     """What was seen: `cells` planned, in canonical order, and `encoded`, those with a token.
 
-    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D]. `unread_share` is
-    that of all tiles, planned or not, that failed or never came: a field that could not be read
-    must not vanish by ranking low.
+    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D], `explanation`
+    what the aggregator made of them, None where there are none. `unread_share` is that of all
+    tiles, planned or not, that failed or never came: a field that could not be read must not
+    vanish by ranking low.
     """
 
     cells: list[Cell]
     encoded: list[Cell]
     seen: NDArray[np.void]
     tokens: NDArray[np.float32]
+    explanation: Explanation | None
     failures: dict[Cell, str]
     unread_share: float
 
 
-def diagnose(context: Context, aggregator: Aggregator, evidence: Evidence) -> SlideResult:
+def diagnose(context: Context, evidence: Evidence) -> SlideResult:
     """Return a slide's result: adequacy, then a probability, decision and top tiles a task."""
     tiles = _tile_table(context, evidence)
     coverage = _coverage(context.grid, evidence, tiles)
     adequacy = _adequacy(context, evidence, coverage, tiles)
-    explanation = aggregator.explain(evidence.tokens) if evidence.encoded else None
+    explanation = evidence.explanation
     manifest = context.bundle.manifest
     tasks = [
         _task(task, number, context.grid, explanation, evidence, adequacy)
@@ -215,11 +218,11 @@ def _task(
             decision="unsatisfactory", logits=None, top_tiles=[],
         )  # fmt: skip
     logits = explanation.logits[number][: len(task.classes)].astype(np.float64)
-    probability = _softmax(logits / task.calibration.temperature)[task.positive]
-    decision: Decision = "positive" if probability >= task.threshold else "negative"
+    positive = probability(logits, task)
+    decision: Decision = "positive" if positive >= task.threshold else "negative"
     return TaskResult(
         name=task.name,
-        probability=float(probability),
+        probability=positive,
         threshold=task.threshold,
         decision=decision if adequacy.satisfactory else "unsatisfactory",
         logits=[float(value) for value in logits],
@@ -227,9 +230,11 @@ def _task(
     )
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
+def probability(logits: NDArray[np.floating[Any]], task: Task) -> float:
+    """Return the calibrated probability of a task's positive class from its row of logits."""
+    scaled = logits[: len(task.classes)].astype(np.float64) / task.calibration.temperature
+    powers = np.exp(scaled - scaled.max())
+    return float(powers[task.positive] / powers.sum())
 
 
 def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) -> list[TopTile]:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from unicas_edge import __version__, _native
+from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder, usable_cores
 from unicas_edge.errors import UnicasError
 from unicas_edge.normalise import Normaliser
 from unicas_edge.result import UNTRAINED
 from unicas_edge.slide.registry import readers
+from unicas_edge.storage import Float32
 
 PACKAGES = (
     "numpy", "onnxruntime", "tifffile", "simplejpeg", "pyvips", "pyvips-binary", "pillow", "h5py",
@@ -26,6 +28,7 @@ PACKAGES = (
 def examine(bundle: Bundle) -> dict[str, Any]:
     """Return facts about this installation, and under ``problems`` what is wrong with it."""
     problems = kernel_problems()
+    aggregator = {"available": list(_native.aggregator_variants()), **_aggregator(bundle, problems)}
     engine: dict[str, Any] = {}
     try:
         encoder = open_encoder(bundle)
@@ -46,6 +49,7 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "readers": list(readers()),
         "kernels": {"used": _native.active(), "available": list(_native.variants())},
+        "aggregator": aggregator,
         "engine": engine,
         "bundle": {
             "name": bundle.manifest.name, "version": bundle.manifest.version,
@@ -79,3 +83,30 @@ def kernel_problems() -> list[str]:
         if not np.allclose(out, expected, rtol=0, atol=1e-5):
             problems.append(f"kernel variant {variant!r} computes wrong values on this processor")
     return problems
+
+
+def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
+    """Return what the aggregator would use; add to `problems` where its variants disagree."""
+    width = bundle.manifest.aggregator.config.embed_dim_in
+    tokens = np.random.default_rng(0).standard_normal((100, width), dtype=np.float32)
+    try:
+        aggregator = Aggregator.load(bundle)
+        expected = _probabilities(aggregator.logits(tokens))
+        for variant in _native.aggregator_variants()[1:]:
+            found = _probabilities(Aggregator.load(bundle, variant=variant).logits(tokens))
+            if not np.allclose(found, expected, rtol=0, atol=1e-4):
+                problems.append(
+                    f"aggregator variants {aggregator.variant!r} and {variant!r} differ"
+                )
+    except UnicasError as error:
+        problems.append(str(error))
+        return {}
+    return {
+        "used": aggregator.variant, "threads": aggregator.threads, "experts": aggregator.experts
+    }  # fmt: skip
+
+
+def _probabilities(logits: Float32) -> Float32:
+    powers: Float32 = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers

@@ -31,6 +31,7 @@ from unicas_edge.normalise import Normaliser, centre_crop
 from unicas_edge.result import Engine, SlideInfo, SlideResult
 from unicas_edge.selection import BestFields
 from unicas_edge.tiles import Cell, Limit, grid_for, tile_limit
+from unicas_edge.tokens import TokenStore
 
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
@@ -87,7 +88,10 @@ class Session:
         )  # fmt: skip
         self._owns_encoder = encoder is None
         self.encoder = encoder or open_encoder(bundle)
-        self._aggregator = aggregator or Aggregator.load(bundle)
+        cells = self.grid.rows * self.grid.cols
+        self._tokens = TokenStore(
+            aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
+        )
         spec = bundle.manifest.input
         self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
         self._lock = threading.Lock()
@@ -97,8 +101,6 @@ class Session:
         self._settled: set[int] = set()
         self._open_tiles = 0
         self._pending_bytes = 0
-        self._tokens: dict[Cell, NDArray[np.float32]] = {}
-        self._tokens_lock = threading.Lock()
         self._queue = EncodeQueue[Cell](
             self.encoder, self.normaliser, self.grid.crop, self._deliver
         )
@@ -168,7 +170,7 @@ class Session:
         timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
         self.close()
         begin = time.perf_counter()
-        result = diagnose(self._context(engine), self._aggregator, self._evidence())
+        result = diagnose(self._context(engine), self._evidence())
         timings["aggregate"] = time.perf_counter() - begin
         return result.model_copy(update={"timings_seconds": timings})
 
@@ -188,14 +190,14 @@ class Session:
         )  # fmt: skip
 
     def _evidence(self) -> Evidence:
-        """Return the tokens of the encoded tiles in canonical order, and what was seen."""
+        """Return what was seen, and what the encoded tiles, in canonical order, come to."""
         cells = self._best.cells()
         encoded = [cell for cell in cells if cell in self._tokens]
-        tokens = np.empty((len(encoded), self.encoder.width), dtype=np.float32)
-        for row, cell in enumerate(encoded):
-            tokens[row] = self._tokens[cell]
+        tokens, explanation = self._tokens.finish(encoded)
         unread = self._ledger.unread_share(self._expected, self._scored_tiles)
-        return Evidence(cells, encoded, self._ledger.seen, tokens, self._ledger.failures, unread)
+        return Evidence(
+            cells, encoded, self._ledger.seen, tokens, explanation, self._ledger.failures, unread
+        )
 
     def close(self) -> None:
         """Stop; what was pushed and not finished is dropped. Safe to call twice."""
@@ -239,7 +241,7 @@ class Session:
         # Popped only now: a token on its way is kept while its field is open or among the best.
         entry = self._open.pop(number, None) or _OpenField(0)
         for out in evicted:
-            self._drop(out)
+            self._tokens.drop(self.grid.field_cells(out))
         for cell, crop in entry.pixels.items():
             self._pending_bytes -= crop.size
             if number in self._best:
@@ -271,11 +273,6 @@ class Session:
             self._pending_bytes -= crop.size
             self._queue.put(cell, crop)
 
-    def _drop(self, number: int) -> None:
-        with self._tokens_lock:
-            for cell in self.grid.field_cells(number):
-                self._tokens.pop(cell, None)
-
     def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
         if not np.isfinite(token).all():
             x, y = self.grid.origin(cell)
@@ -284,9 +281,9 @@ class Session:
                 "the model or its precision does not hold up; try another --backend"
             )
         number = self.grid.field_of(cell)
-        with self._tokens_lock:
-            if number in self._open or number in self._best:
-                self._tokens[cell] = token
+        if number in self._open or number in self._best:
+            self._tokens.put(cell, token)
+        # A field evicted meanwhile leaves tokens nobody asks for; `finish` drops them.
 
 
 def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) -> str:

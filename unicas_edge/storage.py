@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from unicas_edge.errors import AggregatorError
-from unicas_edge.maths import Float32
+
+Float32 = NDArray[np.float32]
 
 Experts = Literal["fp32", "fp16", "bf16", "int8"]
 #: From the least precise to the most: significant bits 7, 8, 11 and 24.

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
-from unicas_edge.maths import Float32
-from unicas_edge.storage import TensorFile
+from unicas_edge.storage import Float32, TensorFile
 
 Shape = tuple[int, ...]
 _SHOWN = 5

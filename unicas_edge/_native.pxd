@@ -1,0 +1,83 @@
+# What of csrc/unicas_edge.h the Cython module calls.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "unicas_edge.h" nogil:
+    ctypedef enum ue_status:
+        UE_OK
+
+    ctypedef enum ue_dtype:
+        UE_FLOAT32
+        UE_FLOAT16
+        UE_UINT8
+
+    ctypedef struct ue_image:
+        const uint8_t *pixels
+        size_t height
+        size_t width
+        Py_ssize_t row_stride
+
+    ctypedef struct ue_measures:
+        uint64_t cellular
+        uint64_t dark
+        uint64_t channel_sum[3]
+        int64_t laplacian_sum
+        uint64_t laplacian_squares
+        uint64_t laplacian_count
+
+    const char *ue_status_text(ue_status status)
+    const char *ue_variant_name(size_t index)
+    ue_status ue_normalise(
+        const ue_image *image, const float *affine, ue_dtype dtype, void *dst,
+        size_t channel_stride, const char *variant,
+    )
+    ue_status ue_measure(
+        const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
+        ue_measures *measures, const char *variant,
+    )
+
+    ctypedef struct ue_aggregator:
+        pass
+
+    ctypedef struct ue_bag:
+        pass
+
+    ctypedef struct ue_aggregator_options:
+        size_t struct_size
+        size_t threads
+        const char *variant
+
+    ctypedef struct ue_aggregator_info:
+        size_t struct_size
+        size_t embed_dim_in, embed_dim, depth, num_tasks, most_classes, threads
+        const char *variant
+        const char *experts
+        uint64_t stored_bytes, prepared_bytes
+
+    enum: UE_PASSES
+
+    uint32_t ue_version()
+    ue_status ue_aggregator_open(
+        const char *path, const ue_aggregator_options *options, ue_aggregator **aggregator,
+    )
+    ue_status ue_aggregator_from_memory(
+        const void *data, size_t size, const ue_aggregator_options *options,
+        ue_aggregator **aggregator,
+    )
+    void ue_aggregator_destroy(ue_aggregator *aggregator)
+    const char *ue_aggregator_error(const ue_aggregator *aggregator)
+    ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info)
+    const char *ue_aggregator_variant(size_t index)
+    ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag)
+    size_t ue_aggregator_bag_bytes(const ue_bag *bag)
+    const char *ue_aggregator_bag_error(const ue_bag *bag)
+    void ue_aggregator_free_bag(ue_bag *bag)
+    ue_status ue_aggregator_push(
+        ue_bag *bag, size_t first, const float *tokens, size_t count, size_t stride,
+    )
+    ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n)
+    ue_status ue_aggregator_finish_many(
+        ue_bag **bags, size_t count, float **logits, double *seconds,
+    )
+    ue_status ue_aggregator_explain(ue_bag *bag, float *attention)
+    ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)

@@ -1,0 +1,87 @@
+"""The CLS tokens of the tiles that matter so far: as the encoder gave them, and embedded already.
+
+A token passes the aggregator's first layer soon after it arrives, so that after the last tile only
+the blocks are left to compute. It is kept as it was, too, for ``features.h5``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge.aggregate import Aggregator, Explanation
+from unicas_edge.tiles import Cell
+
+#: Tokens embedded together: one alone costs as much memory traffic as all of them.
+TOGETHER = 24
+
+
+class TokenStore:
+    """Holds a token a cell; safe to call from several threads.
+
+    `capacity` is how many cells a result may have. What is held beyond that, for fields that may
+    still be outranked, waits to be embedded until there is room.
+    """
+
+    def __init__(self, aggregator: Aggregator, capacity: int) -> None:
+        self._bag = aggregator.bag(capacity)
+        self._lock = threading.Lock()
+        self._tokens: dict[Cell, NDArray[np.float32]] = {}
+        self._places: dict[Cell, int] = {}
+        self._free = list(range(capacity - 1, -1, -1))
+        self._waiting: list[Cell] = []
+
+    def put(self, cell: Cell, token: NDArray[np.float32]) -> None:
+        """Keep the token float32 [D] of a cell."""
+        with self._lock:
+            self._tokens[cell] = token
+            self._waiting.append(cell)
+            if len(self._waiting) >= TOGETHER and self._free:
+                self._embed()
+
+    def drop(self, cells: Iterable[Cell]) -> None:
+        """Forget the tokens of cells that are out of the running, where there are any."""
+        with self._lock:
+            for cell in cells:
+                self._tokens.pop(cell, None)
+                place = self._places.pop(cell, None)
+                if place is not None:
+                    self._free.append(place)
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell in self._tokens
+
+    def finish(self, cells: Sequence[Cell]) -> tuple[NDArray[np.float32], Explanation | None]:
+        """Return the tokens float32 [n, D] of `cells`, in that order, and what they come to.
+
+        The explanation is None for no cells. `AggregatorError` where the logits are not finite.
+        """
+        wanted = set(cells)
+        self.drop([cell for cell in self._tokens if cell not in wanted])
+        with self._lock:
+            self._embed()
+            width = self._bag.width
+            tokens = np.empty((len(cells), width), dtype=np.float32)
+            for row, cell in enumerate(cells):
+                tokens[row] = self._tokens[cell]
+            if not cells:
+                return tokens, None
+            self._bag.arrange([self._places[cell] for cell in cells])
+            return tokens, Explanation(self._bag.finish(), self._bag.attention())
+
+    def _embed(self) -> None:
+        """Embed what waits and is still wanted, as far as there is room, in runs of places."""
+        waiting = [cell for cell in self._waiting if cell in self._tokens]
+        taken, self._waiting = waiting[: len(self._free)], waiting[len(self._free) :]
+        for cell in taken:
+            self._places[cell] = self._free.pop()
+        taken.sort(key=self._places.__getitem__)
+        begin = 0
+        for end in range(1, len(taken) + 1):
+            if end == len(taken) or self._places[taken[end]] != self._places[taken[end - 1]] + 1:
+                run = taken[begin:end]
+                self._bag.push(self._places[run[0]], np.stack([self._tokens[c] for c in run]))
+                begin = end
