@@ -6,13 +6,14 @@ SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
 
-.PHONY: screen test lint bench clean
+.PHONY: screen test lint bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make screen [SLIDE=path] [OUT=out] [ARGS=--force]   install the runtime, screen a slide"
 	@echo "make test                            install what the tests need, lint and test"
 	@echo "make bench                           measure against the peers"
+	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
 
 screen: $(VENV)/.runtime
 	@test -e "$(SLIDE)" || test "$(SLIDE)" != "$(OUT)/sample.svs" || \
@@ -32,13 +33,17 @@ lint: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q
 
+bench-aggregators: $(VENV)/.test
+	$(BIN)/python -m benchmarks.aggregators $(ARGS)
+
 # Installing the project anew rebuilds the extension; stamps remember what was installed.
 $(VENV)/.runtime: $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.test: $(NATIVE) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.test: $(NATIVE) tests/constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint tests/constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: $(NATIVE) | $(BIN)/python
