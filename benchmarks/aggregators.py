@@ -9,35 +9,41 @@ tokens in turn, so that a busy machine burdens all alike.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
-from benchmarks.harness import ROOT, Rounds, alternate, machine, peak_megabytes, ratio
+from benchmarks.harness import (
+    Rounds,
+    alternate,
+    fit,
+    machine,
+    medians,
+    peak_megabytes,
+    ratio,
+    table,
+)
+from benchmarks.inputs import bag_of, files_of, make_golden, real_tokens
 from unicas_edge.aggregate import Aggregator
-from unicas_edge.manifest import AggregatorConfig
 from unicas_edge.train.aggregator import MultiTaskAggregator
 from unicas_edge.train.baselines import BASELINES
-from unicas_edge.weights import parameter_shapes
 
 LINE = (1, 400, 800, 1_600, 3_200, 4_800, 10_000, 20_000)
 MEMORY = (800, 4_800)
 TASKS, CLASSES = 3, 2
 #: Self-attention over all tiles: at 20,000 it takes minutes a pass.
 QUADRATIC, QUADRATIC_LIMIT = {"DTFree"}, 5_000
-#: Of the noise that tells repeated tokens apart, in standard deviations of the tokens.
-NOISE = 0.05
+#: Beyond it the dense module takes 10 s and more a pass.
+LARGE = 10_000
+#: Seconds of rest before a contestant, for the last one's threads to stop spinning (OpenMP's do).
+REST = 0.1
 
 _OURS = """
 import sys, numpy
@@ -63,53 +69,6 @@ with torch.no_grad():
 """
 
 
-def shared_folder(variable: str, default: str) -> Path:
-    """Return the folder an environment variable names, or `default` beside the project."""
-    path = Path(os.environ.get(variable, ROOT.parent / default))
-    if not path.is_dir():
-        raise SystemExit(f"no folder {path}: let {variable} name it")
-    return path
-
-
-def real_tokens() -> np.ndarray:
-    """Return the tokens of the real UniCAS bags, float32 [tiles, width], one bag after another."""
-    bags = []
-    folder = shared_folder("UNICAS_EDGE_DATA", "shared/data") / "unicas_features"
-    for path in sorted(folder.glob("**/images.pt")):
-        with zipfile.ZipFile(path) as file:  # a torch zip of one float32 tensor
-            (name,) = (n for n in file.namelist() if n.endswith("/data/0"))
-            bags.append(np.frombuffer(file.read(name), dtype="<f4").reshape(-1, 1024))
-    if not bags:
-        raise SystemExit(f"{folder}: no images.pt; the figures need real tokens")
-    return np.concatenate(bags)
-
-
-def bag_of(tokens: np.ndarray, n: int) -> np.ndarray:
-    """Return the first `n` tokens; beyond the real ones they repeat with a little seeded noise."""
-    if n <= len(tokens):
-        return tokens[:n].copy()
-    rng = np.random.default_rng(n)
-    more = tokens[np.arange(len(tokens), n) % len(tokens)]
-    noise = rng.standard_normal(more.shape, dtype=np.float32)
-    return np.concatenate([tokens, more + np.float32(NOISE) * tokens.std() * noise])
-
-
-def make_golden(folder: Path) -> Path:
-    """Write the full-size aggregator of the golden cases, 1.4 GB, and return its path."""
-    golden = shared_folder("UNICAS_EDGE_GOLDEN", "shared/golden")
-    spec = importlib.util.spec_from_file_location("fill", golden / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    cases = json.loads((golden / "multitask_aggregator.json").read_text())
-    config = AggregatorConfig.model_validate_json(json.dumps(cases["config"]))
-    path = folder / "aggregator_golden.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    origin = "untrained: fill.py of the golden cases draws every weight from the CRC-32 of its key"
-    metadata = {"config": config.model_dump_json(), "origin": origin}
-    save_file(fill.fill(parameter_shapes(config)), path, metadata)
-    return path
-
-
 class Contest:
     """Everything loaded once; every method measures on the tokens it is given."""
 
@@ -133,9 +92,9 @@ class Contest:
         """
         tokens = torch.from_numpy(bag)
         calls = self._ours(bag) | {"dense": lambda: self.dense(tokens)}
+        calls, found = keeping(calls)
         with torch.no_grad():
-            seconds = alternate(calls, rounds)
-            found = {name: call() for name, call in calls.items()}
+            seconds = alternate(calls, rounds, gap=REST)
             double = self.dense.double()(tokens.double())
             self.dense.float()  # the same weights again
         return {
@@ -154,7 +113,7 @@ class Contest:
             for name in names
         }
         with torch.no_grad():
-            seconds = alternate(calls, rounds)
+            seconds = alternate(calls, rounds, gap=REST)
         return {
             "seconds": {name: medians(seconds)[name] for name in names},
             "baseline / ours": {name: self._times(seconds, name) for name in names},
@@ -162,7 +121,8 @@ class Contest:
 
     def line(self, tokens: np.ndarray, sizes: tuple[int, ...], rounds: int) -> dict[str, object]:
         """Return, for every file of ours, the least-squares line of seconds over tiles."""
-        found = [medians(alternate(self._ours(bag_of(tokens, n)), rounds)) for n in sizes]
+        bags = [self._ours(bag_of(tokens, n)) for n in sizes]
+        found = [medians(alternate(calls, rounds, gap=REST)) for calls in bags]
         return {name: fit(sizes, [row[name] for row in found]) for name in self.ours}
 
     def memory(self, bag: np.ndarray) -> dict[str, float]:
@@ -191,32 +151,22 @@ def feasible(n: int) -> list[str]:
     return [name for name in BASELINES if name not in QUADRATIC or n <= QUADRATIC_LIMIT]
 
 
+def keeping(
+    calls: dict[str, Callable[[], object]],
+) -> tuple[dict[str, Callable[[], None]], dict[str, object]]:
+    """Return the calls, and where each leaves what it returned last: a dense pass takes seconds."""
+    last: dict[str, object] = {}
+
+    def keep(name: str, call: Callable[[], object]) -> None:
+        last[name] = call()
+
+    return {name: partial(keep, name, call) for name, call in calls.items()}, last
+
+
 def apart(found: Iterable[np.ndarray | torch.Tensor], wanted: list[torch.Tensor]) -> float:
     """Return the largest difference between the logits of two aggregators."""
     pairs = zip(map(np.asarray, found), map(np.asarray, wanted), strict=True)
     return max(float(np.abs(row[: len(other)] - other).max()) for row, other in pairs)
-
-
-def medians(seconds: dict[str, Rounds]) -> dict[str, float]:
-    """Return the median seconds of every contestant by the wall clock."""
-    return {name: median(rounds.wall) for name, rounds in seconds.items()}
-
-
-def fit(sizes: tuple[int, ...], seconds: list[float]) -> dict[str, object]:
-    """Return the least-squares line seconds = a + b tiles and its R^2."""
-    slope, intercept = np.polyfit(sizes, seconds, 1)
-    residual = np.sum((np.array(seconds) - intercept - slope * np.array(sizes)) ** 2)
-    r2 = 1 - residual / np.sum((seconds - np.mean(seconds)) ** 2)
-    return {
-        "a, ms": 1e3 * float(intercept), "b, us a tile": 1e6 * float(slope), "R^2": float(r2),
-        "ms": {n: 1e3 * s for n, s in zip(sizes, seconds, strict=True)},
-    }  # fmt: skip
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def markdown(found: dict[str, dict]) -> str:
@@ -243,24 +193,20 @@ def markdown(found: dict[str, dict]) -> str:
     return "\n".join(parts)
 
 
-def measure(contest: Contest, sizes: list[int], rounds: int, *, quick: bool) -> dict[str, dict]:
+def measure(contest: Contest, options: argparse.Namespace) -> dict[str, dict]:
     """Return everything this program measures, by kind and by number of tiles."""
-    tokens = real_tokens()
-    bags = {n: bag_of(tokens, n) for n in sizes}
+    tokens, quick, rounds = real_tokens(), options.quick, options.rounds
+    bags = {n: bag_of(tokens, n) for n in options.n}
+    rounds_of = {n: options.large_rounds if n > LARGE else rounds for n in bags}
     return {
         "machine": machine() | {"load before": f"{os.getloadavg()[0]:.1f}"},
-        "dense": {n: contest.against_dense(bag, rounds) for n, bag in bags.items()},
-        "baselines": {n: contest.against_baselines(bag, min(rounds, 3)) for n, bag in bags.items()},
+        "dense": {n: contest.against_dense(bag, rounds_of[n]) for n, bag in bags.items()},
+        "baselines": {
+            n: contest.against_baselines(bag, min(rounds_of[n], 3)) for n, bag in bags.items()
+        },
         "line": {} if quick else contest.line(tokens, LINE, rounds),
         "memory": {} if quick else {n: contest.memory(bag_of(tokens, n)) for n in MEMORY},
     }
-
-
-@contextmanager
-def files_of(names: list[str]):
-    """Give the paths of the aggregators; ``golden`` is written for as long as it is needed."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield [make_golden(Path(folder)) if name == "golden" else Path(name) for name in names]
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -269,6 +215,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--n", nargs="+", type=int, default=[800, 4_800, 20_000])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large-rounds", type=int, default=3, help=f"for more than {LARGE} tiles")
     parser.add_argument("--quick", action="store_true", help="neither the line nor the memory")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--make-golden", type=Path, metavar="DIR", help="write the weights and end")
@@ -282,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with files_of(options.aggregator or ["golden"]) as files:
         contest = Contest(files, options.threads)
-        found = measure(contest, options.n, options.rounds, quick=options.quick)
+        found = measure(contest, options)
     print(markdown(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from statistics import median
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("numpy", "simplejpeg", "tifffile", "openslide-bin", "pillow", "onnxruntime", "torch")
@@ -53,13 +55,20 @@ class Rounds:
     cpu: list[float] = field(default_factory=list)
 
 
-def alternate(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, Rounds]:
-    """Time the contestants in turn, so that a busy machine burdens all alike."""
+def alternate(
+    contestants: dict[str, Callable[[], object]], rounds: int, *, gap: float = 0.0
+) -> dict[str, Rounds]:
+    """Time the contestants in turn, so that a busy machine burdens all alike.
+
+    `gap` seconds of rest come before each: worker threads that spin for work after a contestant's
+    turn, as OpenMP's do, would burden the next one.
+    """
     for call in contestants.values():
         call()
     seconds = {name: Rounds() for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
+            time.sleep(gap)
             wall, cpu = time.perf_counter(), time.process_time()
             call()
             seconds[name].cpu.append(time.process_time() - cpu)
@@ -69,7 +78,29 @@ def alternate(contestants: dict[str, Callable[[], object]], rounds: int) -> dict
 
 def ratio(ours: list[float], theirs: list[float]) -> float:
     """Median over the rounds of theirs / ours, each round against its neighbour in time."""
-    return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+    return median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+def medians(seconds: dict[str, Rounds]) -> dict[str, float]:
+    """Return the median seconds of every contestant by the wall clock."""
+    return {name: median(rounds.wall) for name, rounds in seconds.items()}
+
+
+def fit(sizes: tuple[int, ...], seconds: list[float]) -> dict[str, object]:
+    """Return the least-squares line seconds = a + b tiles and its R^2."""
+    slope, intercept = np.polyfit(sizes, seconds, 1)
+    residual = np.sum((np.array(seconds) - intercept - slope * np.array(sizes)) ** 2)
+    r2 = 1 - residual / np.sum((seconds - np.mean(seconds)) ** 2)
+    return {
+        "a, ms": 1e3 * float(intercept), "b, us a tile": 1e6 * float(slope), "R^2": float(r2),
+        "ms": {n: 1e3 * s for n, s in zip(sizes, seconds, strict=True)},
+    }  # fmt: skip
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 #: run as a program: does what the arguments after the first say, then writes its own peak resident

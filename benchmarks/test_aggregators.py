@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 pytest.importorskip("torchmil", reason="the extra `train` (torchmil) is not installed")
 
-from benchmarks.aggregators import Contest, bag_of, make_golden, real_tokens
+from benchmarks.aggregators import Contest
 from benchmarks.harness import ROOT
+from benchmarks.inputs import bag_of, make_golden, real_tokens
 
 #: Times the dense module's speed, on two cores.
 GOALS = {800: 4, 4_800: 12, 20_000: 15}
