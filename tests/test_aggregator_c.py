@@ -29,7 +29,7 @@ STRICT = [
 ADDRESS = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREAD = ["-O0", "-g", "-fsanitize=thread", "-DUE_PORTABLE_ONLY"]
 VARIANTS = _native.aggregator_variants()
-TILES = 61  # no square: the grid is padded
+TILES = 41  # no square: the grid is padded
 
 ODD = config_of(
     embed_dim_in=7, embed_dim=20, num_heads=4, mlp_ratio=1.3, num_tasks=3, classes=(2, 4, 3),
@@ -55,7 +55,7 @@ def find_compiler():
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     """Compile C cases with the library's sources, each once a set of flags and two at a time."""
-    objects = {}
+    objects, programs = {}, {}
 
     def compile_all(cc, flags, sources):
         folder = tmp_path_factory.mktemp("objects")
@@ -79,9 +79,11 @@ def build(tmp_path_factory):
         key = (cc, tuple(flags), tuple(sources))
         if key not in objects:
             objects[key] = compile_all(cc, flags, sources)
-        program = tmp_path_factory.mktemp("program") / Path(case).stem
-        run(cc, *STRICT, *flags, CASES / case, *objects[key], *link, "-lm", "-o", program)
-        return program
+        if (case, key) not in programs:
+            program = tmp_path_factory.mktemp("program") / Path(case).stem
+            run(cc, *STRICT, *flags, CASES / case, *objects[key], *link, "-lm", "-o", program)
+            programs[case, key] = program
+        return programs[case, key]
 
     return build
 
@@ -158,7 +160,7 @@ def test_an_embedder_gets_what_python_gets(build, cases, key, variant):
     path, token_file, tokens, wanted = cases[key]
     expected = Aggregator.load(path, variant=variant, threads=1).logits(tokens)
     same_probabilities(expected, wanted)
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 5) if key[0] == "odd" else (2,):
         output = run(program, path, token_file, TILES, variant, threads)
         facts, logits = read_logits(output, wanted)
         assert facts == [variant, str(threads)]
@@ -192,7 +194,7 @@ def test_nothing_uninitialised_decides_or_comes_out(build, cases):
     if not valgrind:
         pytest.skip("no valgrind")
     program = build("test_aggregator.c", ["-O1", "-g"])
-    check = [valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full", "--track-origins=yes"]
+    check = [valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full"]
     path, token_file, *_ = cases["odd", "I8"]
     known = [name for name in VARIANTS if "avx512" not in name]  # valgrind does not know that one
     for variant in known:
@@ -212,7 +214,7 @@ def accuracies(output):
 
 
 def test_kernels_of_this_processor_agree_with_the_portable_ones(build):
-    program = build("test_kernels_emulated.c", ["-O1", "-DROUNDS=1000"], sources=[])
+    program = build("test_kernels_emulated.c", ["-O1"], sources=[])
     assert list(accuracies(run(program))) == list(VARIANTS)
 
 
@@ -231,5 +233,5 @@ def test_kernels_in_an_emulated_arm_processor(build):
     cc, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
     if not cc or not emulator:
         pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static")
-    program = build("test_kernels_emulated.c", ["-O1"], cc=cc, sources=[], link=["-static"])
+    program = build("test_kernels_emulated.c", ["-O0"], cc=cc, sources=[], link=["-static"])
     assert list(accuracies(run(emulator, program))) == ["neon", "portable"]
