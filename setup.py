@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 
 # No contraction: variants give the same bits only if a * b + c is never fused (unicas_edge.h).
 GNU_FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
-MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise"]
+MSVC_FLAGS = ["/O2", "/std:c11", "/experimental:c11atomics", "/fp:precise"]
 
 native = Extension(
     "unicas_edge._native",

@@ -4,14 +4,15 @@
  * Pixels: uint8 RGB, interleaved (HWC), origin top left. Rows lie `row_stride` bytes apart; the
  * stride may be larger than 3 * width (a crop of a larger image) or negative (a flipped one).
  *
- * Threads: every function may be called from any thread at any time. Nothing is allocated, printed
- * or aborted; a call that can fail returns a ue_status and then leaves its output untouched.
+ * Nothing is ever printed or aborted; a call that can fail returns a ue_status. For the aggregator,
+ * below, see there. The pixel kernels may be called from any thread at any time; they allocate
+ * nothing, and leave their output untouched when they fail.
  *
  * Variants: each kernel exists once per instruction set. The best one that the processor can run is
- * chosen on first use. All variants give the same bits: floating point is multiplied and added in
- * one fixed order with no fused multiply-add, the rest is integer arithmetic. This holds for IEEE
- * 754 machines in the default rounding mode; denormals are not flushed unless the caller's thread
- * says so.
+ * chosen on first use. All variants of a pixel kernel give the same bits: floating point is
+ * multiplied and added in one fixed order with no fused multiply-add, the rest is integer
+ * arithmetic. This holds for IEEE 754 machines in the default rounding mode; denormals are not
+ * flushed unless the caller's thread says so.
  */
 #ifndef UNICAS_EDGE_H
 #define UNICAS_EDGE_H
@@ -115,11 +116,17 @@ ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark
  * a pool of threads; while one call uses it, others work alone, and so does a process made by fork.
  * Destroy an aggregator after its bags. Results do not depend on the number of threads.
  *
- * Errors: the sentence behind the last failure is kept on the handle.
+ * Variants agree within 1e-5 in every probability; one variant gives the same bits at every run.
+ *
+ * Errors: the sentence behind the last failure of an opening, or of a bag, is kept on its handle.
+ * ue_aggregator_bag, which many threads may call, and a NULL argument leave none.
+ *
+ * The library is its sources: compile all C files of csrc and csrc/aggregator into your program or
+ * a shared library (-lm -pthread); the Python extension exports none of these functions.
  */
 
-/* The version of this interface: major, minor and patch as (major << 16) + (minor << 8) + patch. A
- * minor version only adds functions, and fields at the end of structs. */
+/* The version of this interface, not of the package: major, minor and patch as (major << 16) +
+ * (minor << 8) + patch. A minor version only adds functions, and fields at the end of structs. */
 uint32_t ue_version(void);
 
 /* A bag holds at most as many tokens. */
@@ -138,7 +145,7 @@ typedef struct ue_aggregator_info {
     size_t struct_size; /* in: sizeof(ue_aggregator_info) of the caller */
     size_t embed_dim_in, embed_dim, depth, num_tasks, most_classes, threads;
     const char *variant;     /* of the kernels; valid as long as the aggregator */
-    const char *experts;     /* how they are stored: fp32, fp16, bf16 or int8 */
+    const char *experts;     /* how they are stored: fp32, fp16, bf16, int8, mixed */
     uint64_t stored_bytes;   /* of all weights in the file, which is mapped and shared */
     uint64_t prepared_bytes; /* of the aggregator's own memory */
 } ue_aggregator_info;
@@ -190,9 +197,9 @@ const char *ue_aggregator_bag_error(const ue_bag *bag);
 void ue_aggregator_free_bag(ue_bag *bag);
 
 /*
- * Put `count` tokens, `stride` floats apart, at the indices from `first` on, and pass them through
- * the first layer. What was there is replaced. A token that is not finite is UE_BAD_TOKENS, and
- * then none of the call's tokens is taken.
+ * Put `count` tokens, `stride` floats apart (none is allowed), at the indices from `first` on, and
+ * pass them through the first layer. What was there is replaced. A token that is not finite is
+ * UE_BAD_TOKENS, and then none of the call's tokens is taken.
  */
 ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, size_t count,
                              size_t stride);

@@ -9,6 +9,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tests.dense_aggregator import config_of, weights_of
+
 # Machines that run tests are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
@@ -38,3 +40,13 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = abs(hash(request.node.name)) % 2**32 if os.environ.get("UNICAS_EDGE_SEED") else 20260101
     print(f"seed {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session")
+def medium():
+    """Weights and configuration of an aggregator that takes every path and is quick to try."""
+    config = config_of(
+        embed_dim_in=40, embed_dim=48, depth=3, num_heads=4, num_tasks=3, classes=(2, 3, 2),
+        num_experts=5, top_m=60,
+    )  # fmt: skip
+    return weights_of(config), config

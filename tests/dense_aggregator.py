@@ -26,6 +26,15 @@ def weights_of(config, seed=0):
     }
 
 
+def published_widths():
+    """The published widths and heads, with few and narrow experts, so that it is small."""
+    config = config_of(
+        embed_dim_in=8, embed_dim=768, depth=1, num_heads=12, mlp_ratio=0.01, num_tasks=3,
+        classes=(2, 2, 2), num_experts=8, slots_per_expert=1, top_m=256,
+    )  # fmt: skip
+    return weights_of(config), config
+
+
 class Dense:
     """aggregator.md step by step: K, V, the dense projection and every row of the mixture."""
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.numpy_maths import Float32, depthwise, gelu, layer_norm, softmax, top_m
+from unicas_edge.aggregate import Explanation
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
 from unicas_edge.manifest import AggregatorConfig
@@ -28,19 +28,6 @@ __all__ = ["Aggregator", "AggregatorConfig", "Explanation"]
 
 #: Called with (block, task tokens float32 [t, C]) after every block; for tests and debugging.
 Observer = Callable[[int, Float32], None]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """`logits` float32 [t, classes] and `attention` float32 [t, n].
-
-    `attention[i, j]` is tile j's share of task i's attention mass: the softmax weights p of the m
-    patches that each head keeps, averaged over all blocks and heads; a padding row counts for the
-    tile it repeats. Every row sums to 1, and a tile no head ever kept has 0.
-    """
-
-    logits: Float32
-    attention: Float32
 
 
 class Aggregator:

@@ -10,24 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dense_aggregator import config_of, weights_of
+from tests.dense_aggregator import config_of, published_widths, weights_of
 from tests.numpy_aggregator import Aggregator as Oracle
 from unicas_edge import _native
-from unicas_edge.aggregate import PASSES, Aggregator, finish_many
+from unicas_edge.aggregate import PASSES, Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
 
 VARIANTS = _native.aggregator_variants()
-MEDIUM = {
-    "embed_dim_in": 40, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_tasks": 3,
-    "classes": (2, 3, 2), "num_experts": 5, "top_m": 60,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def medium():
-    config = config_of(**MEDIUM)
-    return weights_of(config), config
 
 
 def probabilities(logits):
@@ -177,21 +167,12 @@ def test_permuting_tiles_of_equal_score_changes_no_probability(rng):
 
 
 def test_the_arena_is_sized_up_front_and_within_its_bound():
-    weights, config = _published_widths()
+    weights, config = published_widths()
     aggregator = Aggregator(weights, config, threads=2)
     constant = aggregator.bag(1).nbytes
     for n in (800, 4_800, 20_000, 200_000):
         bag = aggregator.bag(n)
         assert bag.nbytes <= 2.5 * n * 768 * 4 + constant + (6 << 20)
-
-
-def _published_widths():
-    """The published widths and heads, with few and narrow experts, so that it is small."""
-    config = config_of(
-        embed_dim_in=8, embed_dim=768, depth=1, num_heads=12, mlp_ratio=0.01, num_tasks=3,
-        classes=(2, 2, 2), num_experts=8, slots_per_expert=1, top_m=256,
-    )  # fmt: skip
-    return weights_of(config), config
 
 
 def test_two_hundred_thousand_tiles(rng):
@@ -201,65 +182,3 @@ def test_two_hundred_thousand_tiles(rng):
     found = aggregator.explain(tokens)
     assert np.isfinite(found.logits[:, :2]).all()
     np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-4)
-
-
-# ---- errors -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("capacity", [0, -1, 1_000_001])
-def test_an_impossible_bag_is_refused(medium, capacity):
-    with pytest.raises(AggregatorError, match="may hold 1 to 1,000,000"):
-        Aggregator(*medium).bag(capacity)
-
-
-def test_a_bag_that_does_not_fit_in_memory_is_an_error():
-    resource = pytest.importorskip("resource")
-    weights, config = _published_widths()
-    aggregator = Aggregator(weights, config, threads=1)
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, before[1]))
-    try:
-        with pytest.raises(AggregatorError, match="not enough memory"):
-            aggregator.bag(1_000_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def test_what_was_never_pushed_or_arranged_is_named(medium, rng):
-    bag = Aggregator(*medium).bag(10)
-    with pytest.raises(AggregatorError, match="no tokens were arranged"):
-        bag.finish()
-    bag.push(0, rng.standard_normal((4, 40), dtype="f4"))
-    with pytest.raises(AggregatorError, match="token 4 was never pushed"):
-        bag.arrange(range(5))
-    with pytest.raises(AggregatorError, match="token 11 was never pushed"):
-        bag.arrange([11])
-    with pytest.raises(AggregatorError, match="0 tokens"):
-        bag.arrange([])
-    with pytest.raises(AggregatorError, match="do not fit a bag of 10"):
-        bag.push(8, rng.standard_normal((4, 40), dtype="f4"))
-    bag.arrange(range(4))
-    with pytest.raises(AggregatorError, match="not finished"):
-        bag.attention()
-
-
-def test_a_bad_token_leaves_the_bag_as_it_was(medium, rng):
-    aggregator = Aggregator(*medium)
-    tokens = rng.standard_normal((4, 40), dtype="f4")
-    bag = aggregator.bag(10)
-    bag.push(0, tokens)
-    with pytest.raises(AggregatorError, match="token 1 is not finite"):
-        bag.push(0, np.full((2, 40), [[0.0], [np.nan]], dtype="f4"))
-    bag.arrange(range(4))
-    assert np.array_equal(bag.finish(), aggregator.logits(tokens))
-
-
-def test_bags_of_two_aggregators_do_not_mix(medium, rng):
-    bags = [Aggregator(*medium).bag(2) for _ in range(2)]
-    for bag in bags:
-        bag.push(0, rng.standard_normal((2, 40), dtype="f4"))
-        bag.arrange(range(2))
-    with pytest.raises(AggregatorError, match="several aggregators"):
-        finish_many(bags)
-    with pytest.raises(AggregatorError, match="listed twice"):
-        finish_many([bags[0], bags[0]])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.dense_aggregator import config_of, weights_of
 from unicas_edge.aggregate import Aggregator
+from unicas_edge.errors import AggregatorError
 from unicas_edge.tokens import TOGETHER, TokenStore
 
 
@@ -86,3 +87,21 @@ def test_threads_may_put_and_drop_at_once(aggregator):
         thread.join()
     cells = [(number, 1) for number in range(200)]
     assert_finishes_like_the_bag(store, aggregator, cells, tokens[:200])
+
+
+def test_a_cell_put_twice_takes_one_place(aggregator):
+    store = TokenStore(aggregator, TOGETHER)
+    tokens = tokens_of(TOGETHER)
+    for number in [*range(TOGETHER - 1), *range(TOGETHER)]:
+        store.put((0, number), tokens[number])
+    cells = [(0, number) for number in range(TOGETHER)]
+    assert_finishes_like_the_bag(store, aggregator, cells, tokens)
+
+
+def test_more_cells_than_a_bag_holds_are_refused(aggregator):
+    store = TokenStore(aggregator, 2)
+    tokens = tokens_of(3)
+    for number, token in enumerate(tokens):
+        store.put((0, number), token)
+    with pytest.raises(AggregatorError, match="3 tiles, and a bag holds 2"):
+        store.finish([(0, 0), (0, 1), (0, 2)])

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "unicas_edge.h" nogil:
     ctypedef enum ue_status:
         UE_OK
+        UE_NO_MEMORY
 
     ctypedef enum ue_dtype:
         UE_FLOAT32

@@ -45,6 +45,11 @@ def aggregator_variants() -> tuple[str, ...]:
 class Aggregator:
     """`ue_aggregator`: weights from a path (bytes) or from a buffer that holds the file."""
 
+    depth: int
+    tasks: int
+    classes: int
+    width: int
+
     def __init__(
         self, source: bytes | memoryview, threads: int, variant: str | None = None
     ) -> None: ...
@@ -56,6 +61,7 @@ class Bag:
 
     aggregator: Aggregator
     nbytes: int
+    n: int
 
     def __init__(self, aggregator: Aggregator, capacity: int) -> None: ...
     def push(self, first: int, tokens: NDArray[np.float32]) -> None:
@@ -72,3 +78,6 @@ class Bag:
 
 def finish_bags(bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[np.float64]) -> None:
     """Write [bags, tasks, classes] and add to [passes] seconds; at most 16 bags."""
+
+def must_be(found: list[int], wanted: list[int]) -> None:
+    """Raise ValueError where two shapes differ."""

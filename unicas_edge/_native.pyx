@@ -1,6 +1,7 @@
 # cython: boundscheck=False, wraparound=False
 """The kernels of csrc: each function checks its views, releases the GIL, calls C and checks."""
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -125,31 +126,42 @@ cdef int accept(ue_status status, const char *cause) except -1:
     return 0
 
 
+@cython.no_gc_clear
 cdef class Aggregator:
     cdef ue_aggregator *handle
-    cdef object memory
+    cdef object memory  # which the handle reads from
+    cdef readonly size_t depth, tasks, classes, width
 
-    def __init__(self, source, size_t threads, str variant=None):
+    def __cinit__(self, source not None, size_t threads, str variant=None):
         """`source`: a path in the file system's bytes, or a buffer that holds the file."""
         cdef bytes name = None if variant is None else variant.encode()
         cdef ue_aggregator_options options
-        cdef const uint8_t[::1] data = None
-        cdef const char *path = NULL
         cdef ue_status status
         options.struct_size = sizeof(options)
         options.threads = threads
         options.variant = variant_or_best(name)
         if isinstance(source, bytes):
-            path = source
-            with nogil:
-                status = ue_aggregator_open(path, &options, &self.handle)
+            status = self.open_file(source, &options)
         else:
-            data = self.memory = memoryview(source)
-            with nogil:
-                status = ue_aggregator_from_memory(
-                    &data[0], data.shape[0], &options, &self.handle
-                )
+            self.memory = memoryview(source)
+            status = self.open_memory(self.memory, &options)
         accept(status, ue_aggregator_error(self.handle))
+        facts = self.describe()
+        self.depth, self.tasks = facts["depth"], facts["tasks"]
+        self.classes, self.width = facts["classes"], facts["width"]
+
+    cdef ue_status open_file(self, bytes source, const ue_aggregator_options *options):
+        cdef const char *path = source
+        with nogil:
+            return ue_aggregator_open(path, options, &self.handle)
+
+    cdef ue_status open_memory(
+        self, const uint8_t[::1] data, const ue_aggregator_options *options
+    ):
+        cdef const void *first = &data[0] if data.shape[0] else NULL
+        cdef size_t size = data.shape[0]
+        with nogil:
+            return ue_aggregator_from_memory(first, size, options, &self.handle)
 
     def __dealloc__(self):
         ue_aggregator_destroy(self.handle)
@@ -166,17 +178,20 @@ cdef class Aggregator:
         }
 
 
+@cython.no_gc_clear
 cdef class Bag:
     cdef ue_bag *handle
     cdef readonly Aggregator aggregator  # which outlives the bag
+    cdef readonly size_t n  # tokens arranged
 
-    def __init__(self, Aggregator aggregator, size_t capacity):
+    def __cinit__(self, Aggregator aggregator not None, size_t capacity):
         cdef ue_status status
         self.aggregator = aggregator
         with nogil:
             status = ue_aggregator_bag(aggregator.handle, capacity, &self.handle)
-        if status != UE_OK:
+        if status == UE_NO_MEMORY:
             raise MemoryError(f"a bag of {capacity} tokens")
+        check(status)
 
     def __dealloc__(self):
         ue_aggregator_free_bag(self.handle)
@@ -185,56 +200,77 @@ cdef class Bag:
     def nbytes(self) -> int:
         return ue_aggregator_bag_bytes(self.handle)
 
-    def push(self, size_t first, const float[:, ::1] tokens) -> None:
+    def push(self, size_t first, const float[:, ::1] tokens not None) -> None:
         cdef ue_status status
         cdef size_t count = tokens.shape[0], stride = tokens.shape[1]
+        cdef const float *values = &tokens[0, 0] if count and stride else NULL
         if count == 0:
             return
         with nogil:
-            status = ue_aggregator_push(self.handle, first, &tokens[0, 0], count, stride)
+            status = ue_aggregator_push(self.handle, first, values, count, stride)
         accept(status, ue_aggregator_bag_error(self.handle))
 
-    def arrange(self, const size_t[::1] order) -> None:
+    def arrange(self, const size_t[::1] order not None) -> None:
+        cdef const size_t *first = &order[0] if order.shape[0] else NULL
+        self.n = 0
         accept(
-            ue_aggregator_arrange(
-                self.handle, &order[0] if order.shape[0] else NULL, order.shape[0]
-            ),
+            ue_aggregator_arrange(self.handle, first, order.shape[0]),
+            ue_aggregator_bag_error(self.handle),
+        )
+        self.n = order.shape[0]
+
+    def explain(self, float[:, ::1] attention not None) -> None:
+        must_be([attention.shape[0], attention.shape[1]], [self.aggregator.tasks, self.n])
+        accept(
+            ue_aggregator_explain(self.handle, &attention[0, 0] if self.n else NULL),
             ue_aggregator_bag_error(self.handle),
         )
 
-    def explain(self, float[:, ::1] attention) -> None:
-        """`attention` is [tasks, n] of what was arranged."""
-        accept(
-            ue_aggregator_explain(self.handle, &attention[0, 0]),
-            ue_aggregator_bag_error(self.handle),
+    def task_tokens(self, float[:, :, ::1] tokens not None) -> None:
+        must_be(
+            [tokens.shape[0], tokens.shape[1], tokens.shape[2]],
+            [self.aggregator.depth, self.aggregator.tasks, self.aggregator.width],
         )
-
-    def task_tokens(self, float[:, :, ::1] tokens) -> None:
-        """`tokens` is [depth, tasks, width]."""
         accept(
             ue_aggregator_task_tokens(self.handle, &tokens[0, 0, 0]),
             ue_aggregator_bag_error(self.handle),
         )
 
 
+def must_be(list found, list wanted) -> None:
+    if found != wanted:
+        raise ValueError(f"an array of shape {found}, which should be {wanted}")
+
+
 cdef enum:
     MOST_BAGS = 16
 
 
-def finish_bags(list bags, float[:, :, ::1] logits, double[::1] seconds) -> None:
-    """`logits` is [bags, tasks, classes], `seconds` [passes]; at most 16 bags."""
+def finish_bags(
+    list bags not None, float[:, :, ::1] logits not None, double[::1] seconds not None
+) -> None:
     cdef ue_bag *handles[MOST_BAGS]
     cdef float *outputs[MOST_BAGS]
     cdef size_t count = len(bags), b
     cdef ue_status status
-    if not 0 < count <= MOST_BAGS or seconds.shape[0] != UE_PASSES or logits.shape[0] != len(bags):
-        raise ValueError(f"1 to {MOST_BAGS} bags, with logits for each, and {UE_PASSES} passes")
+    cdef Bag bag
+    if not 0 < count <= MOST_BAGS or seconds.shape[0] != UE_PASSES:
+        raise ValueError(f"1 to {MOST_BAGS} bags, and {UE_PASSES} passes")
     for b in range(count):
-        handles[b] = (<Bag?>bags[b]).handle
-        outputs[b] = &logits[b, 0, 0]
+        bag = <Bag?>bags[b]
+        must_be(
+            [logits.shape[0], logits.shape[1], logits.shape[2]],
+            [count, bag.aggregator.tasks, bag.aggregator.classes],
+        )
+        handles[b], outputs[b] = bag.handle, &logits[b, 0, 0]
     with nogil:
         status = ue_aggregator_finish_many(handles, count, outputs, &seconds[0])
     for b in range(count if status != UE_OK else 0):
         if ue_aggregator_bag_error(handles[b])[0]:
-            accept(status, ue_aggregator_bag_error(handles[b]))
+            raise ValueError(slide_error(b, count, ue_aggregator_bag_error(handles[b])))
     check(status)
+
+
+cdef str slide_error(size_t number, size_t count, const char *cause):
+    text = (<bytes>cause).decode(errors="replace")
+    return text if count == 1 else f"slide {number} of {count}: {text}"

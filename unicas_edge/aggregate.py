@@ -27,10 +27,12 @@ from unicas_edge.weights import check_weights, read_config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PASSES", "Aggregator", "AggregatorConfig", "Bag", "Explanation"]
+__all__ = ["MOST_TILES", "PASSES", "Aggregator", "AggregatorConfig", "Bag", "Explanation"]
 
 #: What `Bag.seconds` is divided into; ``ue_aggregator_pass`` in the C header says what each does.
 PASSES = ("positions", "queries", "scores", "select", "project", "route", "experts")
+#: Tokens that one bag may hold (``UE_MAX_TILES``).
+MOST_TILES = 1_000_000
 #: Bags that share one reading of the experts' weights; more are done in turns.
 _TOGETHER = 16
 
@@ -77,6 +79,8 @@ class Aggregator:
         with _translated():
             self._native = _native.Aggregator(source, threads or 0, variant)
         self._facts = self._native.describe()
+        if (self._native.depth, self._native.tasks) != (config.depth, config.num_tasks):
+            raise AggregatorError("the file changed while it was opened; open it again")
 
     @classmethod
     def load(
@@ -159,6 +163,7 @@ class Aggregator:
 
     def _checked(self, tokens: NDArray[np.floating[Any]]) -> Float32:
         width = self.config.embed_dim_in
+        tokens = np.asarray(tokens)
         if tokens.ndim != 2 or tokens.shape[1] != width or tokens.dtype.kind != "f":
             raise AggregatorError(
                 f"tokens must be float32 [n, {width}], not {tokens.dtype} {list(tokens.shape)}: "
@@ -176,9 +181,9 @@ class Bag:
     """
 
     def __init__(self, aggregator: Aggregator, capacity: int) -> None:
-        if not 0 < capacity <= 1_000_000:
+        if not 0 < capacity <= MOST_TILES:
             raise AggregatorError(
-                f"a bag of {capacity:,} tokens: it may hold 1 to 1,000,000; lower --max-tiles"
+                f"a bag of {capacity:,} tokens: it may hold 1 to {MOST_TILES:,}; lower --max-tiles"
             )
         self._aggregator = aggregator
         with _translated():
@@ -207,7 +212,12 @@ class Bag:
 
     def arrange(self, order: Sequence[int] | NDArray[np.integer[Any]]) -> None:
         """Say which pushed tokens are the bag, in the canonical order of the tile plan."""
-        indices = np.ascontiguousarray(order, dtype=np.uintp)
+        indices = np.asarray(order)
+        if indices.size and (
+            indices.dtype.kind not in "iu" or indices.ndim != 1 or indices.min() < 0
+        ):
+            raise AggregatorError("an order is a list of whole numbers from 0 on, one a tile")
+        indices = np.ascontiguousarray(indices, dtype=np.uintp)
         with _translated():
             self._native.arrange(indices)
         self._n = len(indices)
@@ -234,6 +244,8 @@ class Bag:
 
 def finish_many(bags: Sequence[Bag]) -> list[Float32]:
     """Finish up to 16 bags of one aggregator together; return what `Bag.finish` would, for each."""
+    if not bags:
+        return []
     config = bags[0]._aggregator.config
     logits = np.empty((len(bags), config.num_tasks, max(config.classes)), dtype=np.float32)
     seconds = np.zeros(len(PASSES))
@@ -249,7 +261,7 @@ def _translated() -> Iterator[None]:
     """Turn what the native code says into an error of our tree."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise AggregatorError(str(error)) from error
     except MemoryError as error:
         raise AggregatorError(

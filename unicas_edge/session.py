@@ -5,7 +5,8 @@ enters them, and at `finish` orders the tokens canonically. The result depends o
 pushed with which scores, not on the order or the threads that pushed them.
 
 Memory: the batch buffers, the pixels of tiles whose field is still open (at most
-`MAX_PENDING_BYTES`; past that the oldest are encoded early), and one token for every tile kept.
+`MAX_PENDING_BYTES`; past that the oldest are encoded early), and for every tile kept one token and
+its rows in the aggregator's arena, which is reserved for as many tiles as a result may have.
 """
 
 from __future__ import annotations
@@ -86,12 +87,12 @@ class Session:
             path="", name="session", reader="session", width=width, height=height,
             um_px=um_px, um_px_source="session",
         )  # fmt: skip
-        self._owns_encoder = encoder is None
-        self.encoder = encoder or open_encoder(bundle)
         cells = self.grid.rows * self.grid.cols
         self._tokens = TokenStore(
             aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
         )
+        self._owns_encoder = encoder is None
+        self.encoder = encoder or open_encoder(bundle)
         spec = bundle.manifest.input
         self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
         self._lock = threading.Lock()

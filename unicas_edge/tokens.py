@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge.aggregate import Aggregator, Explanation
+from unicas_edge.aggregate import MOST_TILES, Aggregator, Explanation
+from unicas_edge.errors import AggregatorError
 from unicas_edge.tiles import Cell
 
 #: Tokens embedded together: one alone costs as much memory traffic as all of them.
@@ -27,19 +28,21 @@ class TokenStore:
     """
 
     def __init__(self, aggregator: Aggregator, capacity: int) -> None:
-        self._bag = aggregator.bag(capacity)
+        self._capacity = min(capacity, MOST_TILES)
+        self._bag = aggregator.bag(self._capacity)
         self._lock = threading.Lock()
         self._tokens: dict[Cell, NDArray[np.float32]] = {}
         self._places: dict[Cell, int] = {}
-        self._free = list(range(capacity - 1, -1, -1))
-        self._waiting: list[Cell] = []
+        self._used = 0  # places from here on were never taken
+        self._returned: list[int] = []
+        self._waiting: dict[Cell, None] = {}
 
     def put(self, cell: Cell, token: NDArray[np.float32]) -> None:
-        """Keep the token float32 [D] of a cell."""
+        """Keep the token float32 [D] of a cell; once a cell, unless it was dropped."""
         with self._lock:
             self._tokens[cell] = token
-            self._waiting.append(cell)
-            if len(self._waiting) >= TOGETHER and self._free:
+            self._waiting[cell] = None
+            if len(self._waiting) >= TOGETHER:
                 self._embed()
 
     def drop(self, cells: Iterable[Cell]) -> None:
@@ -49,7 +52,7 @@ class TokenStore:
                 self._tokens.pop(cell, None)
                 place = self._places.pop(cell, None)
                 if place is not None:
-                    self._free.append(place)
+                    self._returned.append(place)
 
     def __contains__(self, cell: Cell) -> bool:
         return cell in self._tokens
@@ -57,8 +60,13 @@ class TokenStore:
     def finish(self, cells: Sequence[Cell]) -> tuple[NDArray[np.float32], Explanation | None]:
         """Return the tokens float32 [n, D] of `cells`, in that order, and what they come to.
 
-        The explanation is None for no cells. `AggregatorError` where the logits are not finite.
+        The explanation is None for no cells. `AggregatorError` where the logits are not finite, or
+        for more cells than a bag holds.
         """
+        if len(cells) > self._capacity:
+            raise AggregatorError(
+                f"{len(cells):,} tiles, and a bag holds {self._capacity:,}; lower --max-tiles"
+            )
         wanted = set(cells)
         self.drop([cell for cell in self._tokens if cell not in wanted])
         with self._lock:
@@ -75,9 +83,10 @@ class TokenStore:
     def _embed(self) -> None:
         """Embed what waits and is still wanted, as far as there is room, in runs of places."""
         waiting = [cell for cell in self._waiting if cell in self._tokens]
-        taken, self._waiting = waiting[: len(self._free)], waiting[len(self._free) :]
+        room = self._capacity - self._used + len(self._returned)
+        taken, self._waiting = waiting[:room], dict.fromkeys(waiting[room:])
         for cell in taken:
-            self._places[cell] = self._free.pop()
+            self._places[cell] = self._place()
         taken.sort(key=self._places.__getitem__)
         begin = 0
         for end in range(1, len(taken) + 1):
@@ -85,3 +94,9 @@ class TokenStore:
                 run = taken[begin:end]
                 self._bag.push(self._places[run[0]], np.stack([self._tokens[c] for c in run]))
                 begin = end
+
+    def _place(self) -> int:
+        if self._returned:
+            return self._returned.pop()
+        self._used += 1
+        return self._used - 1

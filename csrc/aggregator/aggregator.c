@@ -36,7 +36,8 @@ static ue_status read_options(const ue_aggregator_options *given, ue_aggregator_
     *options = (ue_aggregator_options){.struct_size = sizeof *options};
     if (!given)
         return UE_OK;
-    if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options)
+    if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options ||
+        given->struct_size % sizeof(void *))
         return UE_BAD_OPTIONS;
     memcpy(options, given, given->struct_size);
     return UE_OK;
@@ -89,15 +90,24 @@ const char *ue_aggregator_error(const ue_aggregator *aggregator) {
     return aggregator ? aggregator->error.text : ue_status_text(UE_NO_MEMORY);
 }
 
-static const char *storage_name(enum ue_storage storage) {
+/* How the experts are stored, if all are stored alike. */
+static const char *storage_name(const struct ue_weights *weights) {
     static const char *const names[UE_STORAGES] = {"fp32", "fp16", "bf16", "int8"};
+    const enum ue_storage storage = weights->blocks[0].experts[0].fc1.storage;
+    for (size_t block = 0; block < weights->config.depth; block++)
+        for (size_t e = 0; e < weights->config.num_experts; e++) {
+            const struct ue_expert *expert = &weights->blocks[block].experts[e];
+            if (expert->fc1.storage != storage || expert->fc2.storage != storage)
+                return "mixed";
+        }
     return names[storage];
 }
 
 ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info) {
     if (!aggregator || !info)
         return UE_NULL_POINTER;
-    if (!aggregator->usable || info->struct_size < sizeof info->struct_size)
+    if (!aggregator->usable || info->struct_size < sizeof info->struct_size ||
+        info->struct_size % sizeof(void *))
         return UE_BAD_OPTIONS;
     const struct ue_config *config = &aggregator->weights.config;
     const ue_aggregator_info full = {
@@ -109,7 +119,7 @@ ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_
         .most_classes = aggregator->most_classes,
         .threads = ue_pool_threads(aggregator->pool),
         .variant = aggregator->kernels->name,
-        .experts = storage_name(aggregator->weights.blocks[0].experts[0].fc1.storage),
+        .experts = storage_name(&aggregator->weights),
         .stored_bytes = aggregator->weights.stored_bytes,
         .prepared_bytes = aggregator->prepared_bytes,
     };
@@ -228,9 +238,9 @@ static ue_status finish_batch(ue_bag *const *bags, size_t count, double *seconds
     return status;
 }
 
-static ue_status check_bags(ue_bag *const *bags, size_t count) {
+static ue_status check_bags(ue_bag *const *bags, size_t count, float *const *logits) {
     for (size_t b = 0; b < count; b++) {
-        if (!bags[b])
+        if (!bags[b] || !logits[b])
             return UE_NULL_POINTER;
         bags[b]->error = (struct ue_error){UE_OK, ""};
         if (bags[b]->aggregator != bags[0]->aggregator)
@@ -249,13 +259,11 @@ ue_status ue_aggregator_finish_many(ue_bag *const *bags, size_t count, float *co
                                     double *seconds) {
     if (!bags || !logits)
         return UE_NULL_POINTER;
-    ue_status status = check_bags(bags, count);
+    ue_status status = check_bags(bags, count, logits);
     for (size_t first = 0; !status && first < count; first += UE_BATCH)
         status = finish_batch(bags + first, ue_least(UE_BATCH, count - first), seconds);
     for (size_t b = 0; !status && b < count; b++) {
         const struct ue_aggregator *aggregator = bags[b]->aggregator;
-        if (!logits[b])
-            return UE_NULL_POINTER;
         memcpy(logits[b], bags[b]->logits,
                aggregator->weights.config.num_tasks * aggregator->most_classes * sizeof(float));
     }

@@ -116,7 +116,7 @@ ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag *
     if (!aggregator || !out)
         return UE_NULL_POINTER;
     *out = NULL;
-    if (capacity < 1 || capacity > UE_MAX_TILES)
+    if (!aggregator->usable || capacity < 1 || capacity > UE_MAX_TILES)
         return UE_BAD_OPTIONS;
     ue_bag *bag = calloc(1, sizeof *bag);
     if (!bag)
@@ -165,9 +165,13 @@ ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, siz
         return UE_NULL_POINTER;
     const size_t depth = bag->aggregator->weights.config.embed_dim_in;
     if (count > bag->capacity || first > bag->capacity - count || stride < depth)
-        return ue_fail(&bag->error, UE_BAD_TOKENS,
-                       "tokens %zu to %zu (of %zu floats, %zu apart) do not fit a bag of %zu",
-                       first, first + count, depth, stride, bag->capacity);
+        return ue_fail(
+            &bag->error, UE_BAD_TOKENS,
+            "%zu tokens from index %zu on (of %zu floats, %zu apart) do not fit a bag of "
+            "%zu",
+            count, first, depth, stride, bag->capacity);
+    if (!count)
+        return UE_OK;
     for (size_t i = 0; i < count; i++)
         if (!bag->aggregator->kernels->finite(tokens + i * stride, depth))
             return ue_fail(&bag->error, UE_BAD_TOKENS,

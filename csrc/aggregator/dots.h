@@ -26,7 +26,7 @@
         for (size_t v = 0; v < vectors; v++) {                                                  \
             y[v] = vsum(vadd(vadd(sums[v][0], sums[v][1]), vadd(sums[v][2], sums[v][3])));      \
             for (size_t rest = k; rest < depth; rest++)                                         \
-                y[v] += ue_widen(row, rest, kind) * x[v][rest];                                 \
+                y[v] += ue_stored(row, rest, kind) * x[v][rest];                                \
         }                                                                                       \
     }                                                                                           \
                                                                                                 \

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "widen.h"
+
 #if defined(__GNUC__)
 #define UE_UNROLL _Pragma("GCC unroll 16")
 #define UE_PREFETCH(address) __builtin_prefetch(address)
@@ -12,32 +14,13 @@
 #define UE_PREFETCH(address) (void)(address)
 #endif
 
-/* IEEE 754 binary16 to float: exact. */
-static float ue_half(uint16_t bits) {
-    const uint32_t sign = (uint32_t)(bits & 0x8000) << 16, size = bits & 0x7fff;
-    uint32_t wide = size >= 0x7c00 ? 0x7f800000u | size << 13 : (size << 13) + 0x38000000u;
-    float value;
-    if (size < 0x0400) {
-        value = (float)size * 5.9604644775390625e-8f; /* 2^-24 */
-        memcpy(&wide, &value, sizeof wide);
-    }
-    wide |= sign;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
-
 /* Element `at` of a stored row, as float32; int8 without its scale. */
-static UE_INLINE float ue_widen(const void *row, size_t at, enum ue_storage storage) {
-    const uint16_t *halves = row;
+static UE_INLINE float ue_stored(const void *row, size_t at, enum ue_storage storage) {
     switch (storage) {
     case UE_STORED_F16:
-        return ue_half(halves[at]);
-    case UE_STORED_BF16: {
-        const uint32_t wide = (uint32_t)halves[at] << 16;
-        float value;
-        memcpy(&value, &wide, sizeof value);
-        return value;
-    }
+        return ue_from_half(((const uint16_t *)row)[at]);
+    case UE_STORED_BF16:
+        return ue_from_bfloat(((const uint16_t *)row)[at]);
     case UE_STORED_I8:
         return ((const int8_t *)row)[at];
     default:

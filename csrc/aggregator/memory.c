@@ -63,7 +63,7 @@ static void free_block(void *memory) {
 
 void *ue_shelf_take(struct ue_shelf *shelf, size_t bytes) {
     void *memory = exchange(shelf, NULL);
-    if (memory && *size_of(memory) >= bytes)
+    if (memory && *size_of(memory) >= bytes && *size_of(memory) / 2 <= bytes)
         return memory;
     free_block(memory);
     memory = bytes < SIZE_MAX - UE_ALIGNMENT ? ue_allocate(bytes + UE_ALIGNMENT) : NULL;

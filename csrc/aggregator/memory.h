@@ -23,7 +23,7 @@ struct ue_shelf {
 #endif
 };
 
-/* A block of at least `bytes`, from the shelf if the one there is large enough; or NULL. */
+/* A block of at least `bytes`: the one on the shelf, if it has no more than twice that. Or NULL. */
 void *ue_shelf_take(struct ue_shelf *shelf, size_t bytes);
 
 /* Put a block that was taken there on the shelf; what lay on it is freed. NULL empties the shelf.

@@ -131,7 +131,8 @@ static void route_group(const struct ue_run *run, struct ue_bag *bag, size_t ite
     float *route = item ? bag->route : bag->task_route, *normed = scratch;
     float *weights = normed + UE_CHUNK * stride, lengths[UE_CHUNK];
     for (size_t s = 0; s < aggregator->slots; s++)
-        bag->partial[item].most[s] = -INFINITY; /* of a group without rows */
+        bag->partial[item].most[s] = -INFINITY,
+        bag->partial[item].weight[s] = 0.0f; /* no rows yet */
     for (size_t row = first; row < end; row += UE_CHUNK) {
         const size_t rows = ue_least(UE_CHUNK, end - row);
         route_rows(run, x + row * stride, rows, normed, lengths, route + row * slot_stride);
@@ -160,7 +161,7 @@ static void merge_slot(const struct ue_run *run, struct ue_bag *bag, size_t slot
         most = bag->partial[g].most[slot] > most ? bag->partial[g].most[slot] : most;
     for (size_t g = 0; g <= UE_GROUPS; g++) {
         const struct ue_partial *partial = &bag->partial[g];
-        if (partial->most[slot] == -INFINITY)
+        if (partial->weight[slot] == 0.0f) /* not of NaN, which must reach the logits */
             continue;
         scale[count] = expf(partial->most[slot] - most);
         rows[count] = partial->sum + slot * aggregator->stride;
@@ -205,31 +206,37 @@ static void multiply_slots(const struct ue_run *run, const struct ue_matrix *mat
         matrix, first, rows, second ? config->hidden_dim : config->embed_dim, v->x, v->count, v->y);
 }
 
+/* Which expert, and which rows of its matrix of `total` rows, an item is. */
+struct span {
+    size_t expert, first, rows;
+};
+
+static struct span span_of(size_t item, size_t total, size_t rows) {
+    const size_t items = ue_divide_up(total, rows), first = item % items * rows;
+    return (struct span){item / items, first, ue_least(rows, total - first)};
+}
+
 static void first_layer(void *context, size_t item, size_t worker) {
     const struct ue_run *run = context;
-    const size_t hidden = run->aggregator->weights.config.hidden_dim;
-    const size_t items = ue_divide_up(hidden, HIDDEN_ROWS), expert = item / items;
-    const size_t first = item % items * HIDDEN_ROWS, rows = ue_least(HIDDEN_ROWS, hidden - first);
-    const struct ue_expert *weights = &run->weights->experts[expert];
+    const struct span span = span_of(item, run->aggregator->weights.config.hidden_dim, HIDDEN_ROWS);
+    const struct ue_expert *expert = &run->weights->experts[span.expert];
     struct slot_vectors v;
     (void)worker;
-    multiply_slots(run, &weights->fc1, expert, false, first, rows, &v);
+    multiply_slots(run, &expert->fc1, span.expert, false, span.first, span.rows, &v);
     for (size_t i = 0; i < v.count; i++)
-        run->aggregator->kernels->gelu(v.y[i], weights->fc1_bias + first, rows);
+        run->aggregator->kernels->gelu(v.y[i], expert->fc1_bias + span.first, span.rows);
 }
 
 static void second_layer(void *context, size_t item, size_t worker) {
     const struct ue_run *run = context;
-    const size_t width = run->aggregator->weights.config.embed_dim;
-    const size_t items = ue_divide_up(width, OUTPUT_ROWS), expert = item / items;
-    const size_t first = item % items * OUTPUT_ROWS, rows = ue_least(OUTPUT_ROWS, width - first);
-    const struct ue_expert *weights = &run->weights->experts[expert];
+    const struct span span = span_of(item, run->aggregator->weights.config.embed_dim, OUTPUT_ROWS);
+    const struct ue_expert *expert = &run->weights->experts[span.expert];
     struct slot_vectors v;
     (void)worker;
-    multiply_slots(run, &weights->fc2, expert, true, first, rows, &v);
+    multiply_slots(run, &expert->fc2, span.expert, true, span.first, span.rows, &v);
     for (size_t i = 0; i < v.count; i++)
-        for (size_t r = 0; r < rows; r++)
-            v.y[i][r] += weights->fc2_bias[first + r];
+        for (size_t r = 0; r < span.rows; r++)
+            v.y[i][r] += expert->fc2_bias[span.first + r];
 }
 
 void ue_experts(struct ue_run *run) {

@@ -92,15 +92,15 @@ static ue_thread_result UE_THREAD_CALL run_worker(void *argument) {
     return 0;
 }
 
-static bool start_workers(struct ue_pool *pool, size_t threads) {
+/* As many as the system grants; fewer only take longer. */
+static void start_workers(struct ue_pool *pool, size_t threads) {
     for (size_t i = 1; i < threads; i++) {
         struct worker *worker = &pool->workers[i - 1];
         *worker = (struct worker){.pool = pool, .number = i};
         if (ue_thread_start(&worker->thread, run_worker, worker))
-            return false;
+            return;
         pool->threads = i + 1;
     }
-    return true;
 }
 
 struct ue_pool *ue_pool_create(size_t threads) {
@@ -115,10 +115,7 @@ struct ue_pool *ue_pool_create(size_t threads) {
         free(pool);
         return NULL;
     }
-    if (!start_workers(pool, threads)) {
-        ue_pool_destroy(pool);
-        return NULL;
-    }
+    start_workers(pool, threads);
     return pool;
 }
 

@@ -50,17 +50,18 @@ static UE_INLINE void ue_four_store(float *to, struct ue_four a) {
 static UE_INLINE struct ue_four ue_four_pow2(struct ue_four a) {
     struct ue_four out;
     for (int i = 0; i < 4; i++) {
-        const uint32_t bits = (uint32_t)((int32_t)a.v[i] + 127) << 23;
+        const float n = a.v[i] == a.v[i] ? a.v[i] : 0.0f; /* NaN has no integer */
+        const uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
         memcpy(&out.v[i], &bits, sizeof bits);
     }
     return out;
 }
 
-#define UE_FOUR_LOAD(name, storage)                                                            \
-    static UE_INLINE struct ue_four ue_four_load_##name(const void *from, size_t at) {         \
-        return (struct ue_four){{ue_widen(from, at, storage), ue_widen(from, at + 1, storage), \
-                                 ue_widen(from, at + 2, storage),                              \
-                                 ue_widen(from, at + 3, storage)}};                            \
+#define UE_FOUR_LOAD(name, storage)                                                              \
+    static UE_INLINE struct ue_four ue_four_load_##name(const void *from, size_t at) {           \
+        return (struct ue_four){{ue_stored(from, at, storage), ue_stored(from, at + 1, storage), \
+                                 ue_stored(from, at + 2, storage),                               \
+                                 ue_stored(from, at + 3, storage)}};                             \
     }
 UE_FOUR_LOAD(f16, UE_STORED_F16)
 UE_FOUR_LOAD(bf16, UE_STORED_BF16)

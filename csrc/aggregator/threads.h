@@ -58,6 +58,7 @@ static inline long ue_process(void) {
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 typedef pthread_t ue_thread;
@@ -93,9 +94,15 @@ static inline void ue_wait(ue_condition *condition, ue_mutex *mutex) {
 static inline void ue_wake_all(ue_condition *condition) {
     pthread_cond_broadcast(condition);
 }
+/* The host's signals stay with the host's threads. */
 static inline int ue_thread_start(ue_thread *thread, ue_thread_result (*run)(void *),
                                   void *argument) {
-    return pthread_create(thread, NULL, run, argument);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
 }
 static inline void ue_thread_join(ue_thread thread) {
     pthread_join(thread, NULL);
