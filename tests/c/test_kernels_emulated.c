@@ -33,7 +33,7 @@
 #define PUT(type, value)      \
     const type one = (value); \
     memcpy((char *)&out + i * sizeof one, &one, sizeof one)
-ELEMENTWISE(ph_to_ps, __m512, __m256i, uint16_t, PUT(float, ue_half(in[i])))
+ELEMENTWISE(ph_to_ps, __m512, __m256i, uint16_t, PUT(float, ue_from_half(in[i])))
 ELEMENTWISE(u16_to_32, __m512i, __m256i, uint16_t, PUT(int32_t, in[i]))
 ELEMENTWISE(i8_to_32, __m512i, __m128i, int8_t, PUT(int32_t, in[i]))
 ELEMENTWISE(ps_to_32, __m512i, __m512, float, PUT(int32_t, (int32_t)nearbyintf(in[i])))
@@ -189,7 +189,7 @@ static double stored_sum(const struct ue_matrix *matrix, size_t row, size_t dept
     double sum = 0;
     *size = 0;
     for (size_t k = 0; k < depth; k++) {
-        const double term = (double)ue_widen(from, k, matrix->storage) * (double)x[k];
+        const double term = (double)ue_stored(from, k, matrix->storage) * (double)x[k];
         sum += term;
         *size += fabs(term);
     }
