@@ -225,7 +225,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     if options.make_golden:
-        print(make_golden(options.make_golden))
+        print(*make_golden(options.make_golden), sep="\n")
         return 0
     with files_of(options.aggregator or ["golden"]) as files:
         contest = Contest(files, options.threads)

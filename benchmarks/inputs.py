@@ -14,7 +14,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT
+from unicas_edge.convert import write_experts
 from unicas_edge.manifest import AggregatorConfig
+from unicas_edge.storage import Experts, TensorFile
 from unicas_edge.weights import parameter_shapes
 
 #: Of the noise that tells repeated tokens apart, in standard deviations of the tokens.
@@ -52,24 +54,34 @@ def bag_of(tokens: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([tokens, more + np.float32(NOISE) * tokens.std() * noise])
 
 
-def make_golden(folder: Path) -> Path:
-    """Write the full-size aggregator of the golden cases, 1.4 GB, and return its path."""
+def make_golden(folder: Path) -> list[Path]:
+    """Write the full-size aggregator of the golden cases, with its experts in fp32 (1.4 GB), bf16
+    and int8 (1.3 GB together), and return the three paths.
+    """
     golden = shared_folder("UNICAS_EDGE_GOLDEN", "shared/golden")
     spec = importlib.util.spec_from_file_location("fill", golden / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
     cases = json.loads((golden / "multitask_aggregator.json").read_text())
     config = AggregatorConfig.model_validate_json(json.dumps(cases["config"]))
-    path = folder / "aggregator_golden.safetensors"
+    path = folder / "fp32.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     origin = "untrained: fill.py of the golden cases draws every weight from the CRC-32 of its key"
     metadata = {"config": config.model_dump_json(), "origin": origin}
     save_file(fill.fill(parameter_shapes(config)), path, metadata)
-    return path
+    return [path, *(_converted(path, experts) for experts in ("bf16", "int8"))]
+
+
+def _converted(source: Path, experts: Experts) -> Path:
+    target = source.with_name(f"{experts}.safetensors")
+    with target.open("wb") as out:
+        write_experts(TensorFile(source), out, experts)
+    return target
 
 
 @contextmanager
 def files_of(names: list[str]):
     """Give the paths of the aggregators; ``golden`` is written for as long as it is needed."""
     with tempfile.TemporaryDirectory() as folder:
-        yield [make_golden(Path(folder)) if name == "golden" else Path(name) for name in names]
+        paths = [make_golden(Path(folder)) if name == "golden" else [Path(name)] for name in names]
+        yield [path for several in paths for path in several]

@@ -25,9 +25,10 @@ def contest(tmp_path_factory, data_dir):
         pytest.skip("UNICAS_EDGE_DATA: no unicas_features; the figures need real tokens")
     if not Path(os.environ.get("UNICAS_EDGE_GOLDEN", ROOT.parent / "shared/golden")).is_dir():
         pytest.skip("UNICAS_EDGE_GOLDEN: no folder of golden weights")
-    path = make_golden(tmp_path_factory.mktemp("golden"))
-    yield Contest([path], THREADS)
-    path.unlink()  # 1.4 GB
+    paths = make_golden(tmp_path_factory.mktemp("golden"))
+    yield Contest(paths[:1], THREADS)
+    for path in paths:  # 2.6 GB
+        path.unlink()
 
 
 @pytest.mark.parametrize("n", GOALS)
