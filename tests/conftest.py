@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.dense_aggregator import config_of, weights_of
+from tests.golden import golden_cases, read_bag
 
 # Machines that run tests are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
@@ -33,6 +34,20 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     return _folder("UNICAS_EDGE_GOLDEN", "shared/golden")
+
+
+@pytest.fixture(scope="session")
+def golden(golden_dir):
+    return golden_cases(golden_dir)
+
+
+@pytest.fixture(scope="session")
+def bags(data_dir):
+    """The four real bags of UniCAS tokens, float32 [800, 1024], by slide."""
+    paths = (data_dir / "unicas_features").glob("**/images.pt")
+    found = {path.parent.parent.name: read_bag(path) for path in paths}
+    assert len(found) == 4
+    return found
 
 
 @pytest.fixture

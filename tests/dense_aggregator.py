@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from hypothesis import strategies as st
 
 from unicas_edge.aggregate import AggregatorConfig
 from unicas_edge.weights import parameter_shapes
@@ -33,6 +34,28 @@ def published_widths():
         classes=(2, 2, 2), num_experts=8, slots_per_expert=1, top_m=256,
     )  # fmt: skip
     return weights_of(config), config
+
+
+@st.composite
+def cases(draw):
+    """Draw a small configuration of any shape, a number of tiles and a seed."""
+    heads = draw(st.integers(1, 3))
+    tasks = draw(st.integers(1, 3))
+    small = st.integers(1, 3)
+    config = config_of(
+        embed_dim_in=draw(st.integers(1, 9)),
+        num_heads=heads,
+        embed_dim=heads * draw(st.integers(2, 5)),
+        depth=draw(small),
+        mlp_ratio=draw(st.sampled_from([0.5, 1.0, 2.5])),
+        num_tasks=tasks,
+        classes=tuple(draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))),
+        num_experts=draw(small),
+        slots_per_expert=draw(small),
+        top_m=draw(st.sampled_from([1, 3, 8, 256])),
+        qkv_bias=draw(st.booleans()),
+    )
+    return config, draw(st.integers(1, 30)), draw(st.integers(0, 2**32 - 1))
 
 
 class Dense:

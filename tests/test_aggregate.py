@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,55 +11,28 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.dense_aggregator import config_of, weights_of
+from tests.golden import golden_weights
 from unicas_edge import _native
-from unicas_edge.aggregate import Aggregator, AggregatorConfig
+from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import AggregatorError
-from unicas_edge.weights import parameter_shapes
 
 # ---- golden cases -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def golden(golden_dir):
-    cases = json.loads((golden_dir / "multitask_aggregator.json").read_text())
-    with np.load(golden_dir / "multitask_aggregator.npz") as arrays:
-        return cases, dict(arrays)
-
-
-@pytest.fixture(scope="session")
 def full_size_file(golden, golden_dir):
     """The published configuration, 344 M parameters, every weight drawn from its key."""
-    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    config = AggregatorConfig.model_validate_json(json.dumps(golden[0]["config"]))
-    shapes = {key: tuple(shape) for key, shape in golden[0]["shapes"].items()}
-    assert parameter_shapes(config) == shapes
+    weights, config = golden_weights(golden, golden_dir)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "aggregator.safetensors"
-        save_file(fill.fill(shapes), path, metadata={"config": config.model_dump_json()})
+        save_file(weights, path, metadata={"config": config.model_dump_json()})
         yield path
 
 
 @pytest.fixture(scope="session", params=_native.aggregator_variants())
 def full_size(request, full_size_file):
     return Aggregator.load(full_size_file, variant=request.param)
-
-
-@pytest.fixture(scope="session")
-def bags(data_dir):
-    return {
-        path.parent.parent.name: read_bag(path)
-        for path in (data_dir / "unicas_features").glob("**/images.pt")
-    }
-
-
-def read_bag(path):
-    """A torch zip of one float32 tensor [800, 1024], read without torch."""
-    with zipfile.ZipFile(path) as file:
-        (name,) = (n for n in file.namelist() if n.endswith("/data/0"))
-        return np.frombuffer(file.read(name), dtype="<f4").reshape(800, 1024)
 
 
 @pytest.mark.parametrize("n", [700, 257, 100, 1])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.dense_aggregator import Dense, config_of, weights_of
+from tests.dense_aggregator import Dense, cases, config_of, weights_of
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 
@@ -21,27 +20,6 @@ def assert_like_dense(config, tokens, seed=0):
         assert np.isneginf(row[len(wanted) :]).all()
     np.testing.assert_allclose(found.attention, attention, atol=2e-4)
     np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-5)
-
-
-@st.composite
-def cases(draw):
-    heads = draw(st.integers(1, 3))
-    tasks = draw(st.integers(1, 3))
-    small = st.integers(1, 3)
-    config = config_of(
-        embed_dim_in=draw(st.integers(1, 9)),
-        num_heads=heads,
-        embed_dim=heads * draw(st.integers(2, 5)),
-        depth=draw(small),
-        mlp_ratio=draw(st.sampled_from([0.5, 1.0, 2.5])),
-        num_tasks=tasks,
-        classes=tuple(draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))),
-        num_experts=draw(small),
-        slots_per_expert=draw(small),
-        top_m=draw(st.sampled_from([1, 3, 8, 256])),
-        qkv_bias=draw(st.booleans()),
-    )
-    return config, draw(st.integers(1, 30)), draw(st.integers(0, 2**32 - 1))
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import zipfile
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from tests.dense_aggregator import Dense, config_of, weights_of
+from tests.dense_aggregator import Dense, cases, config_of, weights_of
+from tests.golden import golden_weights
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.errors import AggregatorError
-from unicas_edge.manifest import AggregatorConfig
 from unicas_edge.weights import parameter_shapes
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
@@ -62,25 +57,6 @@ def test_loads_the_file_that_the_runtime_loads(tmp_path, rng):
         found = MultiTaskAggregator.load(path).eval()(tokens)
     for logits, row in zip(found, wanted, strict=True):
         np.testing.assert_allclose(logits, row[: len(logits)], rtol=0, atol=1e-5)
-
-
-@st.composite
-def cases(draw):
-    heads, tasks, small = draw(st.integers(1, 3)), draw(st.integers(1, 3)), st.integers(1, 3)
-    config = config_of(
-        embed_dim_in=draw(st.integers(1, 9)),
-        num_heads=heads,
-        embed_dim=heads * draw(st.integers(2, 5)),
-        depth=draw(small),
-        mlp_ratio=draw(st.sampled_from([0.5, 1.0, 2.5])),
-        num_tasks=tasks,
-        classes=tuple(draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))),
-        num_experts=draw(small),
-        slots_per_expert=draw(small),
-        top_m=draw(st.sampled_from([1, 3, 8, 256])),
-        qkv_bias=draw(st.booleans()),
-    )
-    return config, draw(st.integers(1, 30)), draw(st.integers(0, 2**32 - 1))
 
 
 @settings(max_examples=60)
@@ -176,31 +152,8 @@ def test_only_the_position_encoding_depends_on_the_order_of_tiles(rng):
 
 
 @pytest.fixture(scope="module")
-def golden(golden_dir):
-    cases = json.loads((golden_dir / "multitask_aggregator.json").read_text())
-    with np.load(golden_dir / "multitask_aggregator.npz") as arrays:
-        return cases, dict(arrays)
-
-
-@pytest.fixture(scope="module")
 def full_size(golden, golden_dir):
-    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    config = AggregatorConfig.model_validate_json(json.dumps(golden[0]["config"]))
-    return MultiTaskAggregator.from_weights(fill.fill(parameter_shapes(config)), config).eval()
-
-
-@pytest.fixture(scope="module")
-def bags(data_dir):
-    found = {}
-    for path in (data_dir / "unicas_features").glob("**/images.pt"):
-        with zipfile.ZipFile(path) as file:  # a torch zip of one float32 tensor
-            (name,) = (n for n in file.namelist() if n.endswith("/data/0"))
-            bag = np.frombuffer(file.read(name), dtype="<f4").reshape(800, 1024)
-        found[path.parent.parent.name] = torch.from_numpy(bag.copy())
-    assert len(found) == 4
-    return found
+    return MultiTaskAggregator.from_weights(*golden_weights(golden, golden_dir)).eval()
 
 
 @pytest.mark.parametrize(("n", "dtype"), [(257, torch.float32), (800, torch.float64)])
@@ -213,7 +166,8 @@ def test_golden_logits_and_task_tokens_of_real_bags(full_size, golden, bags, n, 
     for name, bag in bags.items():
         seen = []
         with torch.no_grad():
-            found = module(bag[:n].to(dtype), lambda _, x, seen=seen: seen.append(x[0].numpy()))
+            tokens = torch.from_numpy(bag[:n].copy()).to(dtype)
+            found = module(tokens, lambda _, x, seen=seen: seen.append(x[0].numpy()))
         wanted = golden[1][f"{name}/{n}/logits"]
         np.testing.assert_allclose(torch.stack(found), wanted, rtol=0, atol=2e-5)
         if n == 800:
