@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    StringConstraints,
-    model_serializer,
-    model_validator,
+from pydantic import Field, StringConstraints, model_validator
+
+from unicas_edge.manifest_base import (
+    Count,
+    Model,
+    Name,
+    RelativePath,
+    Scale,
+    Sha256,
+    Share,
+    Sparse,
+    Text,
+    Triple,
 )
+from unicas_edge.manifest_encoder import EncoderSpec, Verification
 
 SCHEMA_VERSION = 1
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
-#: POSIX, in characters that every file system takes; `Bundle.path` refuses ``..`` and links out.
-RelativePath = Annotated[
-    str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
-]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1, le=65_536)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Triple = tuple[float, float, float]
-Scale = tuple[
-    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-]
-
-
-class Model(BaseModel):
-    """Frozen and literal: an unknown key, a string for a number or a NaN is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AggregatorConfig(Model):
@@ -132,15 +118,6 @@ class ColourSpec(Model):
         return self
 
 
-class EncoderSpec(Model):
-    """The encoder's file, the width of its CLS token, and the precision it computes in."""
-
-    file: RelativePath
-    format: Literal["onnx"]
-    width: Count
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
-
-
 class ExpertStorage(Model):
     """How the aggregator's experts are stored, and what converting them changed, measured on bags.
 
@@ -167,22 +144,17 @@ class ExpertStorage(Model):
         return self
 
 
-class AggregatorSpec(Model):
+class AggregatorSpec(Sparse):
     """The aggregator's safetensors file; `config` equals the one in the file's metadata.
 
     `storage` is there for converted weights alone (`unicas-edge bundle convert`).
     """
 
+    SPARSE = ("storage",)
+
     file: RelativePath
     config: AggregatorConfig
     storage: ExpertStorage | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_null(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = default(self)
-        if self.storage is None:
-            written.pop("storage", None)
-        return written
 
 
 class Calibration(Model):
@@ -244,8 +216,10 @@ class Evaluation(Model):
     protocol: Text
 
 
-class Manifest(Model):
+class Manifest(Sparse):
     """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256."""
+
+    SPARSE = ("verification",)
 
     schema_version: Literal[1]
     name: Name
@@ -264,6 +238,7 @@ class Manifest(Model):
     training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1_000)]
     evaluation: Annotated[tuple[Evaluation, ...], Field(max_length=1_000)]
     files: Annotated[dict[RelativePath, Sha256], Field(min_length=1, max_length=64)]
+    verification: Verification | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -280,7 +255,12 @@ class Manifest(Model):
             )
         if len({task.name for task in self.tasks}) != len(self.tasks):
             raise ValueError("tasks: two tasks have the same name")
-        for key, file in (("encoder", self.encoder.file), ("aggregator", self.aggregator.file)):
+        named = {"encoder": self.encoder.file, "aggregator": self.aggregator.file}
+        named |= {f"encoder.forms.{i}": form.file for i, form in enumerate(self.encoder.forms)}
+        for key, file in named.items():
             if file not in self.files:
                 raise ValueError(f"{key}.file {file!r} is not listed in files")
+        kinds = [(form.backend, form.precision) for form in self.encoder.forms]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("encoder.forms: two have the same backend and precision")
         return self
