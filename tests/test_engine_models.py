@@ -63,8 +63,8 @@ def tiny(batch="batch", size=224, width=192, kind=TensorProto.FLOAT, location=No
     [
         (b"", "not a readable ONNX file"),
         (b"\x80\x04nonsense", "not a readable ONNX file|cannot load it"),
-        (tiny(size=96), r"takes tensor\(float\) .*96, 96\], the manifest says"),
-        (tiny(width=64), r"gives tensor\(float\) .*64\], the manifest says"),
+        (tiny(size=96), r"takes float32 .*96, 96\], the manifest says"),
+        (tiny(width=64), r"gives float32 .*64\], the manifest says"),
         (tiny(kind=TensorProto.DOUBLE), r"takes tensor\(double\)"),
     ],
 )

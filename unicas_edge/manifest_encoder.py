@@ -18,7 +18,6 @@ from unicas_edge.manifest_base import Count, Model, Name, RelativePath, Sha256, 
 Precision = Literal["fp32", "bf16", "fp16", "int8w", "int8"]
 #: onnxruntime's execution providers are backends of their own: they differ in what they compute.
 Backend = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"]
-REFERENCE: tuple[Backend, Precision] = ("onnxruntime", "fp32")
 
 Tiles = Annotated[int, Field(ge=0, le=10_000_000)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]

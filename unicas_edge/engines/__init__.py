@@ -5,8 +5,6 @@ To add one: a module with a class that fits `Encoder`, and an entry in `_ENGINES
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
@@ -14,19 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.machine import available_bytes, usable_cores
+from unicas_edge.engines.base import MAX_BATCH, EngineOptions, Model, memory_budget, plan_batches
+from unicas_edge.engines.choice import choose
+from unicas_edge.engines.machine import usable_cores
 from unicas_edge.errors import EngineError
 
-__all__ = ["Encoder", "EngineOptions", "open_encoder", "plan_batches", "usable_cores"]
+__all__ = [
+    "Encoder", "EngineOptions", "Model", "choose", "open_encoder", "open_model", "plan_batches",
+    "usable_cores",
+]  # fmt: skip
 
-#: Backend -> module and class, whose `open(bundle, options)` returns an `Encoder`.
-_ENGINES = {"onnxruntime": ("unicas_edge.engines.ort", "OrtEncoder")}
-_AUTO = "onnxruntime"
-
-#: The embedded encoder is as fast at 1 to 8 tiles, slower from 16 on (the one CPU tried).
-MAX_AUTO_BATCH = 4
-MAX_BATCH = 4096
-DEFAULT_MEMORY_BYTES = 1 << 30
+#: Backend -> module and class, called with (bundle, model, options); returns an `Encoder`.
+_ENGINES = {
+    "onnxruntime": ("unicas_edge.engines.ort", "OrtEncoder"),
+    "onnxruntime-cuda": ("unicas_edge.engines.ort", "OrtEncoder"),
+    "onnxruntime-tensorrt": ("unicas_edge.engines.ort", "OrtEncoder"),
+    "openvino": ("unicas_edge.engines.openvino", "OpenVinoEncoder"),
+}
 
 
 class Encoder(Protocol):
@@ -59,53 +61,42 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """What the user left to the engine (None) or decided; `memory_bytes` is for activations."""
-
-    threads: int | None
-    batch_size: int | None
-    memory_bytes: int
-
-
 def open_encoder(
     bundle: Bundle,
     backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    memory_mb: int | None = None,
+    *,
+    allow_unverified: bool = False,
+) -> Encoder:
+    """Return the bundle's encoder, ready to run, in an engine and precision that may screen.
+
+    See `choose` for which that is. `threads` None takes every usable core; `batch_size` None or
+    "auto" fits the batches of all workers into `memory_mb` (default: a quarter of the free memory,
+    at most 1 GiB). `EngineError` for an unknown backend or precision, one that is not installed or
+    did not pass the bundle's gate, or a model it cannot load.
+    """
+    model, _ = choose(bundle, backend, precision, allow_unverified=allow_unverified)
+    return open_model(bundle, model, threads, batch_size, memory_mb)
+
+
+def open_model(
+    bundle: Bundle,
+    model: Model,
     threads: int | None = None,
     batch_size: int | Literal["auto"] | None = None,
     memory_mb: int | None = None,
 ) -> Encoder:
-    """Return the bundle's encoder, ready to run.
-
-    `threads` None takes every usable core; `batch_size` None or "auto" fits the batches of all
-    workers into `memory_mb` (default: a quarter of the free memory, at most 1 GiB). `EngineError`
-    for an unknown backend, one that is not installed, or a model it cannot load.
-    """
-    name = _AUTO if backend == "auto" else backend
-    if name not in _ENGINES:
-        raise EngineError(f"unknown backend {backend!r}; there are: auto, {', '.join(_ENGINES)}")
+    """Return the encoder of one model of the bundle, whatever its gate says; see `open_encoder`."""
     size = None if batch_size in (None, "auto") else int(batch_size)
     for what, value, most in (("threads", threads, 1024), ("batch size", size, MAX_BATCH)):
         if value is not None and not 1 <= value <= most:
             raise EngineError(f"{what} is {value}; choose 1 to {most}")
-    memory = _memory_budget() if memory_mb is None else memory_mb << 20
-    module, attribute = _ENGINES[name]
-    engine: Callable[[Bundle, EngineOptions], Encoder] = getattr(import_module(module), attribute)
-    return engine(bundle, EngineOptions(threads, size, memory))
-
-
-def _memory_budget() -> int:
-    free = available_bytes()
-    return DEFAULT_MEMORY_BYTES if free is None else min(DEFAULT_MEMORY_BYTES, free // 4)
-
-
-def plan_batches(cores: int, tile_bytes: int, options: EngineOptions) -> tuple[int, int, int]:
-    """Return (workers, threads of each, batch size) for a tile that needs `tile_bytes`.
-
-    One worker a core, for the reason given in `engines.ort`; fewer workers with more threads
-    where memory does not hold a batch for each.
-    """
-    affordable = max(1, options.memory_bytes // tile_bytes)
-    workers = max(1, min(cores, affordable // (options.batch_size or 1)))
-    auto = max(1, min(MAX_AUTO_BATCH, affordable // workers))
-    return workers, max(1, cores // workers), options.batch_size or auto
+    memory = memory_budget() if memory_mb is None else memory_mb << 20
+    module, attribute = _ENGINES[model.backend]
+    encoder: Encoder = getattr(import_module(module), attribute)(
+        bundle, model, EngineOptions(threads, size, memory)
+    )
+    return encoder

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import platform
 from pathlib import Path
 
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
+#: Of a processor's flags, those that change how an engine computes; Linux's names.
+_FLAGS = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+    "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+
+
+@functools.cache
+def isa() -> str:
+    """Return this processor's instruction class, such as ``x86_64+avx2+avx512f+avx512_vnni``.
+
+    Two processors of one class run the same kernels of an engine. Where the system does not list
+    the flags (not Linux) the class is the machine's name alone.
+    """
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    return "+".join([platform.machine(), *(flag for flag in _FLAGS if flag in flags)])
+
+
+@functools.cache
+def processor() -> str:
+    """Return the processor's name as the system gives it, or the machine's."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def _cpuinfo(key: str) -> str | None:
+    for line in (_text(_CPUINFO) or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
 
 
 def usable_cores() -> int:

@@ -1,117 +1,77 @@
-"""The default engine: onnxruntime on the CPU.
+"""onnxruntime: the reference on the CPU, and its CUDA and TensorRT providers by name.
 
 One session serves every worker. On a machine with nothing else to do, concurrent single-threaded
 runs were no slower than one run on several threads (embedded ViT-Ti, two idle cores: 62 against
 54 tiles/s at batch 1, 57 against 56 at batch 4), and they need no thread pool that the reading
 threads could disturb.
+
+On a GPU one worker feeds the device; no figure for one exists, as nothing has been run on a GPU.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import EngineOptions, plan_batches
-from unicas_edge.engines.machine import usable_cores
+from unicas_edge.engines.base import CheckedEncoder, EngineOptions, Model, refuse_foreign_files
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.errors import EngineError
 
-_OUTPUTS = ("tensor(float)", "tensor(float16)")
-_INPUTS = {
+_DTYPES = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(uint8)": np.dtype(np.uint8),
 }
+#: backend -> execution provider, and the package that brings it
+_PROVIDERS = {
+    "onnxruntime": ("CPUExecutionProvider", "onnxruntime"),
+    "onnxruntime-cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
+}
 _SILENT = 4  # fatal: whatever is less arrives as an exception
-_FINEST_PATCH_PX = 14
+_GPU_BATCH = 32
 
 
-def activation_bytes(size: int, width: int) -> int:
-    """Return about how many bytes encoding one tile of `size` pixels takes, beside the weights.
-
-    For a vision transformer with T tokens: two copies of the pixels, 16 T `width` for the residual
-    stream, the projections and the hidden layer, and two score matrices T x T a head of 64
-    channels, in float32. T is for 14-pixel patches, the finest in use. Measured with the default
-    bundle (16-pixel patches): 3.6 MB a tile, where this says 5.9.
-    """
-    tokens = (size // _FINEST_PATCH_PX) ** 2 + 1
-    pixels, stream = 2 * 3 * size * size, 16 * tokens * width
-    return 4 * (pixels + stream + 2 * tokens * tokens * max(1, width // 64))
-
-
-class OrtEncoder:
+class OrtEncoder(CheckedEncoder):
     """An `Encoder` around one onnxruntime session."""
 
     name = "onnxruntime"
-    device = "cpu"
 
-    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        spec, self._size = bundle.manifest.encoder, bundle.manifest.tile.crop_px
-        self._path = bundle.path(spec.file)
-        self.precision = spec.precision
-        self.width = spec.width
-        self.dtype = np.dtype(bundle.manifest.input.dtype)
-        _refuse_foreign_files(bundle, self._path)
-        cores = options.threads or usable_cores()
-        tile_bytes = activation_bytes(self._size, self.width)
-        self.workers, threads, self.batch_size = plan_batches(cores, tile_bytes, options)
-        self.threads = self.workers * threads
-        self._session, self.version = _session(self._path, threads)
-        self._input, self._output = self._checked_names(options.batch_size)
+    def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
+        self.name = model.backend
+        if model.backend != "onnxruntime":
+            self.device = "cuda:0"
+            batch = options.batch_size or _GPU_BATCH
+            options = replace(options, threads=1, batch_size=batch)
+        super().__init__(bundle, model, options)
+        refuse_foreign_files(bundle, self._path, external_files(self._path))
+        self._session: Any = None
+        self._session, self.version = _session(model, self._threads_each)
+        self._check_model(options.batch_size)
 
-    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""
-        session = self._session
-        if session is None:
-            raise EngineError(f"{self._path}: the encoder is closed; open it again")
-        shape = (self.batch_size, 3, self._size, self._size)
-        if batch.shape != shape or batch.dtype != self.dtype or not batch.flags.c_contiguous:
-            raise EngineError(
-                f"a batch must be contiguous {self.dtype} {list(shape)}, not {batch.dtype} "
-                f"{list(batch.shape)}; pad the last batch to the full size"
-            )
-        try:
-            (tokens,) = session.run([self._output], {self._input: batch})
-        except Exception as error:  # onnxruntime's exceptions share no narrower base
-            raise EngineError(f"{self._path}: onnxruntime failed: {error}") from error
-        return self._checked(tokens)
+    def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
+        (tokens,) = self._session.run([self._output], {self._input: batch})
+        return np.asarray(tokens)
 
     def close(self) -> None:
         """Free the session; a run under way in another thread ends first."""
+        super().close()
         self._session = None
 
-    def _checked(self, tokens: NDArray[Any]) -> NDArray[np.float32]:
-        if tokens.shape != (self.batch_size, self.width):
-            raise EngineError(
-                f"{self._path}: returned {list(tokens.shape)}, not "
-                f"{[self.batch_size, self.width]}; correct encoder.width or export it again"
-            )
-        return np.asarray(tokens, dtype=np.float32)
-
-    def _checked_names(self, batch_size: int | None) -> tuple[str, str]:
-        """Return the input's and output's name; take over a batch size fixed in the model."""
+    def _check_model(self, batch_size: int | None) -> None:
+        """Compare the model with the manifest; take over a batch size fixed in the model."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise EngineError(
-                f"{self._path}: {len(inputs)} inputs and {len(outputs)} outputs, not one of each; "
-                "export the encoder alone"
-            )
-        (given,), (out,) = inputs, outputs
-        wanted = [3, self._size, self._size]
-        if _INPUTS.get(given.type) != self.dtype or not _fits(given.shape, wanted):
-            raise EngineError(
-                f"{self._path}: takes {given.type} {given.shape}, the manifest says {self.dtype} "
-                f"[batch, 3, {self._size}, {self._size}]; correct input.dtype or tile.crop_px"
-            )
-        if out.type not in _OUTPUTS or not _fits(out.shape, [self.width]):
-            raise EngineError(
-                f"{self._path}: gives {out.type} {out.shape}, the manifest says "
-                f"[batch, {self.width}]; correct encoder.width or export the CLS token alone"
-            )
+        given, out = inputs[0], outputs[0]
+        self._check_ports(
+            (_DTYPES.get(given.type, given.type), given.shape),
+            (_DTYPES.get(out.type, out.type), out.shape),
+            count=(len(inputs), len(outputs)),
+        )
+        self._input, self._output = given.name, out.name
         fixed = given.shape[0]
         if isinstance(fixed, int) and batch_size not in (None, fixed):
             raise EngineError(
@@ -119,30 +79,9 @@ class OrtEncoder:
                 "size at auto"
             )
         self.batch_size = fixed if isinstance(fixed, int) else self.batch_size
-        return given.name, out.name
 
 
-def _fits(shape: list[Any], wanted: list[int]) -> bool:
-    """Whether `shape` is [batch, *wanted]; a name instead of a number may be any size."""
-    return len(shape) == len(wanted) + 1 and all(
-        not isinstance(found, int) or found == want
-        for found, want in zip(shape[1:], wanted, strict=True)
-    )
-
-
-def _refuse_foreign_files(bundle: Bundle, path: Path) -> None:
-    """Let the model refer only to files of its bundle, which are hash-checked."""
-    folder = path.parent
-    known = {bundle.path(name) for name in bundle.manifest.files}
-    for name in sorted(external_files(path)):
-        if folder / name not in known:
-            raise EngineError(
-                f"{path}: refers to {name!r}, which is not a file of the bundle; list it under "
-                "files, or export the model in one file"
-            )
-
-
-def _session(path: Path, threads: int) -> tuple[Any, str]:
+def _session(model: Model, threads: int) -> tuple[Any, str]:
     """Return a session of `threads` threads a run, and onnxruntime's version.
 
     Threads do not spin while they wait (the readers need the cores), and the arena keeps what a
@@ -152,6 +91,12 @@ def _session(path: Path, threads: int) -> tuple[Any, str]:
         import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
     except ImportError as error:
         raise EngineError(f"onnxruntime cannot be imported ({error}); reinstall it") from error
+    provider, package = _PROVIDERS[model.backend]
+    if provider not in ort.get_available_providers():
+        raise EngineError(
+            f"{model.backend}: this onnxruntime has no {provider}; install {package} for this "
+            "machine's CUDA in place of onnxruntime, or use --backend auto"
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -159,9 +104,14 @@ def _session(path: Path, threads: int) -> tuple[Any, str]:
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(model.path), options, providers=[provider])
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         raise EngineError(
-            f"{path}: onnxruntime {ort.__version__} cannot load it: {error}; export it again"
+            f"{model.path}: onnxruntime {ort.__version__} cannot load it: {error}; export it again"
         ) from error
+    if provider not in session.get_providers():
+        raise EngineError(
+            f"{model.backend}: {provider} does not start on this machine; check its driver and "
+            "libraries, or use --backend auto"
+        )
     return session, ort.__version__

@@ -1,0 +1,166 @@
+"""What every engine does alike: check a batch, run it, check what came back; plan its batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines.machine import available_bytes, usable_cores
+from unicas_edge.errors import EngineError
+from unicas_edge.manifest_encoder import Backend, Precision
+
+#: The embedded encoder is as fast at 1 to 8 tiles, slower from 16 on (the one CPU tried).
+MAX_AUTO_BATCH = 4
+MAX_BATCH = 4096
+DEFAULT_MEMORY_BYTES = 1 << 30
+_FINEST_PATCH_PX = 14
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the user left to the engine (None) or decided; `memory_bytes` is for activations."""
+
+    threads: int | None
+    batch_size: int | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One form of a bundle's encoder: who runs `path`, and in which precision."""
+
+    backend: Backend
+    precision: Precision
+    path: Path
+
+
+def memory_budget() -> int:
+    """Return how many bytes activations may take by default: a quarter of what is free."""
+    free = available_bytes()
+    return DEFAULT_MEMORY_BYTES if free is None else min(DEFAULT_MEMORY_BYTES, free // 4)
+
+
+def activation_bytes(size: int, width: int) -> int:
+    """Return about how many bytes encoding one tile of `size` pixels takes, beside the weights.
+
+    For a vision transformer with T tokens: two copies of the pixels, 16 T `width` for the residual
+    stream, the projections and the hidden layer, and two score matrices T x T a head of 64
+    channels, in float32. T is for 14-pixel patches, the finest in use. Measured with the default
+    bundle (16-pixel patches): 3.6 MB a tile, where this says 5.9.
+    """
+    tokens = (size // _FINEST_PATCH_PX) ** 2 + 1
+    pixels, stream = 2 * 3 * size * size, 16 * tokens * width
+    return 4 * (pixels + stream + 2 * tokens * tokens * max(1, width // 64))
+
+
+def plan_batches(cores: int, tile_bytes: int, options: EngineOptions) -> tuple[int, int, int]:
+    """Return (workers, threads of each, batch size) for a tile that needs `tile_bytes`.
+
+    One worker a core, for the reason given in `engines.ort`; fewer workers with more threads
+    where memory does not hold a batch for each.
+    """
+    affordable = max(1, options.memory_bytes // tile_bytes)
+    workers = max(1, min(cores, affordable // (options.batch_size or 1)))
+    auto = max(1, min(MAX_AUTO_BATCH, affordable // workers))
+    return workers, max(1, cores // workers), options.batch_size or auto
+
+
+class CheckedEncoder(ABC):
+    """An `Encoder` but for `_run`; it plans its workers and batches from the options.
+
+    A subclass loads `self._path` in its `__init__`, sets `version`, and may replace `batch_size`.
+    """
+
+    name: str
+    version: str
+    device = "cpu"
+
+    def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
+        self._path, self.precision = model.path, str(model.precision)
+        self._size = bundle.manifest.tile.crop_px
+        self.width = bundle.manifest.encoder.width
+        self.dtype: np.dtype[Any] = np.dtype(bundle.manifest.input.dtype)
+        cores = options.threads or usable_cores()
+        tile_bytes = activation_bytes(self._size, self.width)
+        self.workers, self._threads_each, self.batch_size = plan_batches(cores, tile_bytes, options)
+        self.threads = self.workers * self._threads_each
+        self._closed = False
+
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""
+        if self._closed:
+            raise EngineError(f"{self._path}: the encoder is closed; open it again")
+        shape = (self.batch_size, 3, self._size, self._size)
+        if batch.shape != shape or batch.dtype != self.dtype or not batch.flags.c_contiguous:
+            raise EngineError(
+                f"a batch must be contiguous {self.dtype} {list(shape)}, not {batch.dtype} "
+                f"{list(batch.shape)}; pad the last batch to the full size"
+            )
+        try:
+            tokens = self._run(batch)
+        except Exception as error:  # the runtimes' exceptions share no narrower base
+            raise EngineError(f"{self._path}: {self.name} failed: {error}") from error
+        if tokens.shape != (self.batch_size, self.width):
+            raise EngineError(
+                f"{self._path}: returned {list(tokens.shape)}, not "
+                f"{[self.batch_size, self.width]}; correct encoder.width or export it again"
+            )
+        return np.asarray(tokens, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the engine; a run under way in another thread ends first."""
+        self._closed = True
+
+    @abstractmethod
+    def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
+        """Return the tokens of a batch that was checked; called by several threads at once."""
+
+    def _check_ports(
+        self, given: tuple[Any, list[Any]], out: tuple[Any, list[Any]], *, count: tuple[int, int]
+    ) -> None:
+        """Compare the model's input and output, each (type or None, shape), with the manifest.
+
+        A type of None is one that the manifest cannot name; a dimension that is no number may be
+        of any size.
+        """
+        if count != (1, 1):
+            raise EngineError(
+                f"{self._path}: {count[0]} inputs and {count[1]} outputs, not one of each; "
+                "export the encoder alone"
+            )
+        dtype, shape = given
+        if dtype != self.dtype or not _fits(shape, [3, self._size, self._size]):
+            raise EngineError(
+                f"{self._path}: takes {dtype} {shape}, the manifest says {self.dtype} "
+                f"[batch, 3, {self._size}, {self._size}]; correct input.dtype or tile.crop_px"
+            )
+        dtype, shape = out
+        if dtype not in (np.float32, np.float16) or not _fits(shape, [self.width]):
+            raise EngineError(
+                f"{self._path}: gives {dtype} {shape}, the manifest says [batch, {self.width}]; "
+                "correct encoder.width or export the CLS token alone"
+            )
+
+
+def _fits(shape: list[Any], wanted: list[int]) -> bool:
+    return len(shape) == len(wanted) + 1 and all(
+        not isinstance(found, int) or found == want
+        for found, want in zip(shape[1:], wanted, strict=True)
+    )
+
+
+def refuse_foreign_files(bundle: Bundle, path: Path, names: set[str]) -> None:
+    """Let the model at `path` refer only to files of its bundle, which are hash-checked."""
+    known = {bundle.path(name) for name in bundle.manifest.files}
+    for name in sorted(names):
+        if path.parent / name not in known:
+            raise EngineError(
+                f"{path}: refers to {name!r}, which is not a file of the bundle; list it under "
+                "files, or export the model in one file"
+            )
