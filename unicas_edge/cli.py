@@ -31,6 +31,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing el
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
 ]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend", "--engine",
+        help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
+    ),
+]  # fmt: skip
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8w or int8.")
+]
 ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
 
 
@@ -75,7 +85,15 @@ def screen(
         str | None,
         typer.Option(help="none, white-balance or reinhard [default: the bundle's]"),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Encoder engine.")] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    allow_unverified: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unverified",
+            help="Use an engine that did not pass the bundle's gate; the result says so.",
+        ),
+    ] = False,
     num_workers: Annotated[
         int | None, typer.Option(min=1, help="Encoder threads [default: every core]")
     ] = None,
@@ -100,8 +118,9 @@ def screen(
     from unicas_edge.targets import find_targets
 
     options = Options(
-        _max_tiles(max_tiles), mpp, reader, colour, backend, num_workers, _auto(batch_size)
-    )
+        _max_tiles(max_tiles), mpp, reader, colour, backend, precision, num_workers,
+        _auto(batch_size), allow_unverified,
+    )  # fmt: skip
     loaded = Bundle.load(bundle)
     targets = find_targets(source, recursive=recursive)
     try:

@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.text import Text
 
 from unicas_edge.report.overview import OVERVIEW
-from unicas_edge.result import NOTICE, UNTRAINED, SlideResult
+from unicas_edge.result import NOTICE, UNTRAINED, UNVERIFIED, SlideResult
 
 if TYPE_CHECKING:
     from unicas_edge.bundle import Bundle
@@ -121,6 +121,8 @@ class Console:
             self._out.print(f"  {task.name:<14}{value:>7}  [{colour}]{task.decision}[/]")
         for reason in result.adequacy.reasons:
             self._out.print(f"  [yellow]unsatisfactory: {escape(reason)}[/]")
+        if result.engine.unverified is not None:
+            self._out.print(f"  [yellow]{UNVERIFIED}: {escape(result.engine.unverified)}[/]")
         for warning in result.warnings:
             self._out.print(f"  [yellow]warning: {escape(warning)}[/]")
         if outcome.folder is not None:

@@ -22,6 +22,7 @@ from unicas_edge.result import (
     NOTICE,
     TILE_COLUMNS,
     UNTRAINED,
+    UNVERIFIED,
     Adequacy,
     BundleInfo,
     Coverage,
@@ -109,7 +110,7 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         detections=[],
         timings_seconds={},
         warnings=_warnings(context),
-        notices=[NOTICE] if manifest.trained else [UNTRAINED, NOTICE],
+        notices=_notices(context),
         features=evidence.tokens,
         tiles=_with_attention(tiles, [task.name for task in manifest.tasks], explanation),
     )  # fmt: skip
@@ -274,6 +275,12 @@ def _preprocessing(context: Context) -> Preprocessing:
         mean=list(spec.input.mean),
         std=list(spec.input.std),
     )
+
+
+def _notices(context: Context) -> list[str]:
+    untrained = [] if context.bundle.manifest.trained else [UNTRAINED]
+    doubt = context.engine.unverified
+    return [*untrained, *([f"{UNVERIFIED}: {doubt}"] if doubt else []), NOTICE]
 
 
 def _warnings(context: Context) -> list[str]:

@@ -39,8 +39,10 @@ class Options:
     reader: str = "auto"
     colour: str | None = None
     backend: str = "auto"
+    precision: str = "auto"
     threads: int | None = None
     batch_size: int | None = None
+    allow_unverified: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Screener:
         self.bundle = bundle
         self.options = options
         self.encoder = open_encoder(
-            bundle, options.backend, threads=options.threads, batch_size=options.batch_size
-        )
+            bundle, options.backend, options.precision, options.threads, options.batch_size,
+            allow_unverified=options.allow_unverified,
+        )  # fmt: skip
         self.aggregator = Aggregator.load(bundle)
 
     def __enter__(self) -> Screener:
@@ -127,8 +130,10 @@ def screen(
     reader: str = "auto",
     colour: str | None = None,
     backend: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     batch_size: int | None = None,
+    allow_unverified: bool = False,
     progress: Progress | None = None,
 ) -> SlideResult:
     """Screen one slide and return its result; with `output`, also write its files into that folder.
@@ -137,7 +142,9 @@ def screen(
     tree. To screen many slides use the command line, which shares work, resumes and goes on past
     bad ones, or a `Screener`, which loads the model once.
     """
-    options = Options(max_tiles, mpp, reader, colour, backend, threads, batch_size)
+    options = Options(
+        max_tiles, mpp, reader, colour, backend, precision, threads, batch_size, allow_unverified
+    )
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     with Screener(loaded, options) as screener:
         screened = screener.screen(path, progress=progress)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained weights: probabilities mean nothing"
+UNVERIFIED = "unverified engine"
 NOTICE = "research use only; not a medical device"
 
 Decision = Literal["positive", "negative", "unsatisfactory"]
@@ -64,7 +65,10 @@ class Preprocessing(Model):
 
 
 class Engine(Model):
-    """What ran the encoder and the kernels."""
+    """What ran the encoder and the kernels.
+
+    `unverified` says why this engine and precision should not have screened, None if they may.
+    """
 
     name: str
     version: str
@@ -73,6 +77,7 @@ class Engine(Model):
     threads: int
     batch_size: int
     normalise_variant: str
+    unverified: str | None = None
 
 
 class Failure(Model):

@@ -107,8 +107,10 @@ def screen_all(
     return ok
 
 
-def resume_key(path: Path, bundle: Bundle, options: Options) -> str:
+def resume_key(path: Path, screener: Screener) -> str:
     """Return what makes two runs the same: files (name, size, time), bundle, settings, version.
+
+    `auto` stands for the engine and precision that it came to: another one is another result.
 
     `OSError` where the slide's files cannot be looked at.
     """
@@ -116,7 +118,8 @@ def resume_key(path: Path, bundle: Bundle, options: Options) -> str:
     facts = {
         "path": readable(path.absolute()),
         "files": [(readable(name), about.st_size, about.st_mtime_ns) for name, about in found],
-        "bundle": bundle.digest, "version": __version__, **asdict(options),
+        "bundle": screener.bundle.digest, "version": __version__, **asdict(screener.options),
+        "backend": screener.encoder.name, "precision": screener.encoder.precision,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -151,7 +154,7 @@ class _Job:
         options = self._screener.options
         mpp = target.mpp or options.mpp
         try:
-            key = f"{resume_key(target.path, self._screener.bundle, options)[:32]}-{mpp}"
+            key = f"{resume_key(target.path, self._screener)[:32]}-{mpp}"
         except FileNotFoundError as error:
             raise SlideError(target.path, "no such file; check the path") from error
         except OSError as error:

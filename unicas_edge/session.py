@@ -180,7 +180,7 @@ class Session:
         return Engine(
             name=encoder.name, version=encoder.version, precision=encoder.precision,
             device=encoder.device, threads=encoder.threads, batch_size=encoder.batch_size,
-            normalise_variant=_native.active(),
+            normalise_variant=_native.active(), unverified=encoder.unverified,
         )  # fmt: skip
 
     def _context(self, engine: Engine) -> Context:

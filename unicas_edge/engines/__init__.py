@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines.base import MAX_BATCH, EngineOptions, Model, memory_budget, plan_batches
-from unicas_edge.engines.choice import choose
+from unicas_edge.engines.choice import choose, objection
 from unicas_edge.engines.machine import usable_cores
 from unicas_edge.errors import EngineError
 
@@ -35,7 +35,8 @@ class Encoder(Protocol):
     """An engine, loaded. `encode` may be called from `workers` threads at once.
 
     `threads` is the number it keeps busy in all, `dtype` what it takes (float32 or float16),
-    `width` the length of a token. The same tile gives the same bits in any row of any batch.
+    `width` the length of a token, `unverified` why it should not screen (None: it may). The same
+    tile gives the same bits in any row of any batch.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Encoder(Protocol):
     workers: int
     batch_size: int
     width: int
+    unverified: str | None
     dtype: np.dtype[Any]
 
     def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -78,7 +80,7 @@ def open_encoder(
     at most 1 GiB). `EngineError` for an unknown backend or precision, one that is not installed or
     did not pass the bundle's gate, or a model it cannot load.
     """
-    model, _ = choose(bundle, backend, precision, allow_unverified=allow_unverified)
+    model = choose(bundle, backend, precision, allow_unverified=allow_unverified)
     return open_model(bundle, model, threads, batch_size, memory_mb)
 
 
@@ -99,4 +101,5 @@ def open_model(
     encoder: Encoder = getattr(import_module(module), attribute)(
         bundle, model, EngineOptions(threads, size, memory)
     )
+    encoder.unverified = objection(bundle, model)
     return encoder

@@ -80,6 +80,7 @@ class CheckedEncoder(ABC):
     name: str
     version: str
     device = "cpu"
+    unverified: str | None = None
 
     def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
         self._path, self.precision = model.path, str(model.precision)

@@ -92,8 +92,8 @@ def choose(
     precision: str = "auto",
     *,
     allow_unverified: bool = False,
-) -> tuple[Model, str | None]:
-    """Return what is to encode, and why it should not (None: it may).
+) -> Model:
+    """Return what is to encode.
 
     `auto` takes the fastest that may screen: by what `doctor --measure` found on this machine, else
     by what is usual. A precision asked for by name that may not is an `EngineError` naming the
@@ -114,11 +114,11 @@ def choose(
     ready = [m for m in fitting if objections[m] is None and (installed(m) or backend != "auto")]
     if ready:
         speeds = read_speeds(bundle)
-        return max(ready, key=lambda m: _preference(m, speeds)), None
+        return max(ready, key=lambda m: _preference(m, speeds))
     first = next((m for m in fitting if installed(m)), fitting[0])
     if not allow_unverified:
         raise EngineError(f"{bundle.root}: {objections[first]}; or --allow-unverified")
-    return first, objections[first]
+    return first
 
 
 def _preference(model: Model, speeds: Speeds) -> tuple[bool, float, int, bool]:

@@ -23,6 +23,7 @@ class FakeEncoder:
     version = "1"
     precision = "fp32"
     device = "cpu"
+    unverified = None
 
     def __init__(
         self,
