@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
@@ -38,6 +39,14 @@ CONFIG = AggregatorConfig(
     embed_dim_in=VIT.width, embed_dim=128, depth=4, num_heads=4, mlp_ratio=2.0, num_tasks=3,
     classes=(2, 2, 2), num_experts=4, top_m=256,
 )  # fmt: skip
+
+TASKS = ("cancer", "candidiasis", "cluecell")
+ADEQUACY = {
+    "min_coverage": 0.95,
+    "min_cellular_tiles": 32,
+    "min_in_focus_share": 0.5,
+    "focus_floor": 20.0,
+}
 
 #: CIELAB of the tissue pixels of three real ThinPrep slides, averaged over the slides and rounded.
 TARGET = {"mean": [66.0, 9.0, -18.0], "std": [20.0, 17.0, 6.0]}
@@ -75,16 +84,17 @@ def _near_normal(seed: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def encoder_bytes() -> bytes:
     """Return the encoder, ViT-Ti/16 at 224, as an ONNX file."""
     shapes = vit.parameter_shapes(VIT)
-    model = vit.build(VIT, lambda key: draw(key, shapes[key]))
+    model = vit.build(VIT, lambda key: draw(key, shapes[key]), storage="fp16")
+    onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def aggregator_bytes() -> bytes:
+def aggregator_bytes(config: AggregatorConfig = CONFIG) -> bytes:
     """Return the aggregator as a safetensors file, float16, its configuration in the metadata."""
     weights = {
-        key: draw(key, shape).astype(np.float16) for key, shape in parameter_shapes(CONFIG).items()
+        key: draw(key, shape).astype(np.float16) for key, shape in parameter_shapes(config).items()
     }
-    return save(weights, metadata={"config": CONFIG.model_dump_json()})
+    return save(weights, metadata={"config": config.model_dump_json()})
 
 
 def manifest(files: dict[str, bytes]) -> Manifest:
@@ -106,14 +116,9 @@ def manifest(files: dict[str, bytes]) -> Manifest:
         "colour": {"default": "none", "target": TARGET},
         "encoder": {"file": ENCODER, "format": "onnx", "width": VIT.width, "precision": "fp32"},
         "aggregator": {"file": AGGREGATOR, "config": CONFIG.model_dump()},
-        "tasks": [_task(name) for name in ("cancer", "candidiasis", "cluecell")],
+        "tasks": [task(name) for name in TASKS],
         "detector": None,
-        "adequacy": {
-            "min_coverage": 0.95,
-            "min_cellular_tiles": 32,
-            "min_in_focus_share": 0.5,
-            "focus_floor": 20.0,
-        },
+        "adequacy": ADEQUACY,
         "training_data": [],
         "evaluation": [],
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
@@ -121,12 +126,14 @@ def manifest(files: dict[str, bytes]) -> Manifest:
     return Manifest.model_validate_json(json.dumps(content))
 
 
-def _task(name: str) -> dict[str, Any]:
+def task(name: str, threshold: float = 0.5, classes: int = 2) -> dict[str, Any]:
+    """Return what a manifest says of a task; of more than two classes the second is positive."""
+    names = ["negative", "positive"] if classes == 2 else [f"class {i}" for i in range(classes)]
     return {
         "name": name,
-        "classes": ["negative", "positive"],
+        "classes": names,
         "positive": 1,
-        "threshold": 0.5,
+        "threshold": threshold,
         "calibration": {"temperature": 1.0},
     }
 

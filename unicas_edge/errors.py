@@ -9,6 +9,7 @@
     │   └── TileError               one tile cannot be read (carries its level-0 x, y)
     ├── BundleError             a model bundle: schema, missing file, wrong hash
     ├── EngineError             the encoder: not installed, does not load, returns nonsense
+    ├── CheckpointError         a checkpoint to import: not readable, another architecture, NaN
     ├── AggregatorError         aggregator weights, configuration or tokens
     ├── SessionError            tiles pushed in a way the session cannot honour
     └── OutputError             the output folder: unwritable, full, result already there
@@ -66,6 +67,10 @@ class BundleError(UnicasError):
 
 class EngineError(UnicasError):
     """An encoder engine is not installed, does not load, or returned unusable tokens."""
+
+
+class CheckpointError(UnicasError):
+    """A checkpoint cannot be imported: unreadable, unsafe, or not what it should hold."""
 
 
 class AggregatorError(UnicasError):
