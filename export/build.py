@@ -27,7 +27,7 @@ from unicas_edge.storage import TensorFile
 from . import aggregator, untrained, vit
 from .architectures import ARCHITECTURES, Architecture, ViT, parameter_shapes
 from .checkpoint import Checkpoint, check_fit, differences, digest, load
-from .graph import Storage
+from .graph import Array, Storage
 from .layouts import as_timm
 
 ENCODER, DATA, AGGREGATOR = "encoder.onnx", "encoder.onnx.data", "aggregator.safetensors"
@@ -178,7 +178,7 @@ def shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
 
 def write_encoder(
     shape: ViT,
-    weight: Callable[[str], vit.Array],
+    weight: Callable[[str], Array],
     folder: Path,
     target: Path,
     storage: Storage,

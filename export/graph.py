@@ -83,9 +83,9 @@ class Graph:
     def weight(self, name: str, value: Array, storage: Storage, channels: int) -> str:
         """Add a matrix or kernel whose output channels lie on axis `channels`, stored as asked.
 
-        It is float32 for whoever reads it. Casts and scales stand in plain operators, which
-        runtimes compute once, when they load the model; a DequantizeLinear onnxruntime would repeat
-        on every run.
+        It is float32 for whoever reads it: Cast and Mul are computed once, when the model is
+        loaded. DequantizeLinear would leave the arithmetic to the runtime (onnxruntime 1.32 puts
+        MatMulNBits in its place, older ones repeat it on every run).
         """
         if storage == "fp32":
             return self.constant(name, value)

@@ -256,4 +256,5 @@ class _Net:
         centred = query - query.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(POOL_EPS))
         normal = centred / spread
-        return normal * self.weight(key + ".ln_q.weight") + self.weight(key + ".ln_q.bias")
+        scaled: Array = normal * self.weight(key + ".ln_q.weight")
+        return scaled + self.weight(key + ".ln_q.bias")
