@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from unicas_edge import __version__
+from unicas_edge.cli_bundle import bundle_app
+from unicas_edge.cli_options import (
+    BackendOption,
+    BundleOption,
+    JsonOption,
+    MppOption,
+    PrecisionOption,
+    ReaderOption,
+    say_untrained,
+    show,
+)
 from unicas_edge.errors import UnicasError
 
 app = typer.Typer(
@@ -21,36 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-bundle_app = typer.Typer(help="Look at a model bundle, or convert it.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
-
-BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Model bundle folder [default: the embedded one]")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else, to stdout.")]
-MppOption = Annotated[
-    float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
-]
-BackendOption = Annotated[
-    str,
-    typer.Option(
-        "--backend", "--engine",
-        help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
-    ),
-]  # fmt: skip
-PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8w or int8.")
-]
-ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
-
-
-class Experts(StrEnum):
-    """How `bundle convert` can store the aggregator's experts."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
 
 
 def _max_tiles(text: str | None) -> int | Literal["all"] | None:
@@ -154,78 +135,58 @@ def info(
         about["tiles"] = f"{grid.cols} x {grid.rows} = {grid.cols * grid.rows}"
         about["ranked_by"] = "luma" if opened.content(grid) is None else "compressed bytes"
         about["warnings"] = list(opened.warnings)
-    _show(about, as_json=as_json)
+    show(about, as_json=as_json)
 
 
 @app.command()
-def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    bundle: BundleOption = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Time every engine of the bundle here; auto then takes the fastest."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is installed, which kernel and engine would be used, and test the kernels."""
     from unicas_edge.bundle import Bundle
-    from unicas_edge.doctor import examine
+    from unicas_edge.doctor import examine, measure_engines
 
-    facts = examine(Bundle.load(bundle))
-    _show(facts, as_json=as_json)
+    loaded = Bundle.load(bundle)
+    measured = measure_engines(loaded) if measure else {}
+    facts = examine(loaded) | measured
+    show(facts, as_json=as_json)
     raise typer.Exit(1 if facts["problems"] else 0)
 
 
-@bundle_app.command("show")
-def bundle_show(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
-    """Print a bundle's manifest."""
-    from unicas_edge.bundle import Bundle
-
-    loaded = Bundle.load(folder)
-    typer.echo(loaded.manifest.model_dump_json(indent=2))
-    _say_untrained(trained=loaded.manifest.trained)
-
-
-@bundle_app.command("check")
-def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
-    """Verify a bundle: schema, hashes, and that its encoder and aggregator load."""
-    from unicas_edge.aggregate import Aggregator
-    from unicas_edge.bundle import Bundle
-    from unicas_edge.convert import describe
-    from unicas_edge.engines import open_encoder
-
-    loaded = Bundle.load(folder)
-    storage = describe(loaded)
-    Aggregator.load(loaded)
-    open_encoder(loaded).close()
-    files = len(loaded.manifest.files)
-    typer.echo(
-        f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files"
-    )
-    typer.echo(storage)
-    _say_untrained(trained=loaded.manifest.trained)
-
-
-@bundle_app.command("convert")
-def bundle_convert(
-    source: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
-    experts: Annotated[Experts, typer.Option(help="How to store the experts.")],
-    bags: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Bag to measure the change on: features.h5, images.pt, .npy, .npz, or a folder "
-            "of the first two; may be repeated."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder; its figures are written into it.")],
+    slides: Annotated[
+        list[Path], typer.Option("--slides", help="Slide, folder or list; may be repeated.")
+    ],
+    tiles: Annotated[int, typer.Option(min=4, max=10_000, help="Tiles of each slide.")] = 100,
+    as_json: JsonOption = False,
 ) -> None:
-    """Copy a bundle with its aggregator's experts stored otherwise.
+    """Compare every engine and precision of a bundle with fp32 onnxruntime on your slides.
 
-    The change in probability that this causes is measured on the bags and recorded in the copy.
+    The figures go into the bundle, and its gate decides by them what may screen. Exit code 1: an
+    engine that ran did not pass.
     """
     from unicas_edge.bundle import Bundle
-    from unicas_edge.convert import convert, describe
+    from unicas_edge.console import engine_table
+    from unicas_edge.verify import rows, verify, write_verification
 
-    made = convert(Bundle.load(source), output, experts.value, bags or [], force=force)
-    typer.echo(f"{output}: {describe(made)}")
-    if not bags:
-        typer.echo(
-            "warning: not measured what this changes; convert again with --bags PATH", err=True
-        )
-    _say_untrained(trained=made.manifest.trained)
+    verified = verify(Bundle.load(bundle), slides, tiles, tell=lambda t: typer.echo(t, err=True))
+    made = write_verification(Bundle.load(bundle), verified.verification)
+    found = list(rows(verified))
+    if as_json:
+        typer.echo(json.dumps({"gate": verified.verification.gate.model_dump(), "engines": found}))
+    else:
+        engine_table(found)
+    say_untrained(trained=made.manifest.trained)
+    raise typer.Exit(1 if any(r["verdict"].startswith("refused") for r in found) else 0)
 
 
 @app.command()
@@ -264,27 +225,6 @@ def _version(
     if show:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def _show(facts: dict[str, Any], *, as_json: bool, indent: str = "") -> None:
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            typer.echo(f"{indent}{key}:")
-            _show(value, as_json=False, indent=indent + "  ")
-        elif isinstance(value, list):
-            typer.echo(f"{indent}{key}: {'; '.join(map(str, value)) or '-'}")
-        else:
-            typer.echo(f"{indent}{key}: {'-' if value is None else value}")
-
-
-def _say_untrained(*, trained: bool) -> None:
-    from unicas_edge.result import UNTRAINED
-
-    if not trained:
-        typer.echo(UNTRAINED, err=True)
 
 
 def main() -> None:

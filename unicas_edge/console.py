@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich.console
+import rich.table
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -140,6 +141,29 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "result": None if result is None else result.model_dump(mode="json"),
     }
+
+
+_TABLE_WIDTH = 110
+_FIGURES = {
+    "cosine_mean": ("cosine", ".5f"), "cosine_min": ("least", ".5f"), "cosine_p01": ("1 %", ".5f"),
+    "overlap": ("overlap", ".3f"), "max_probability_change": ("prob. change", ".2g"),
+    "changed_decisions": ("changed", "d"), "tiles_per_second": ("tiles/s", ".2f"),
+    "peak_mb": ("peak MB", ".0f"),
+}  # fmt: skip
+
+
+def engine_table(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print what `verify.rows` yields: a row an engine, its figures and the gate's verdict."""
+    console = rich.console.Console(highlight=False, soft_wrap=True, width=_TABLE_WIDTH)
+    names = (rich.table.Column(name, no_wrap=True) for name in
+             ("engine", *(name for name, _ in _FIGURES.values())))  # fmt: skip
+    table = rich.table.Table(*names, box=None)
+    for row in (row for row in found if "cosine_mean" in row):
+        cells = [format(row[key], form) for key, (_, form) in _FIGURES.items()]
+        table.add_row(str(row["engine"]), *cells)
+    console.print(table)
+    for row in found:
+        console.print(f"{row['engine']}: {escape(str(row['verdict']))}")
 
 
 @contextlib.contextmanager

@@ -13,15 +13,22 @@ from unicas_edge import __version__, _native
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder, usable_cores
+from unicas_edge.engines.choice import installed as has_package
+from unicas_edge.engines.choice import models
+from unicas_edge.engines.machine import isa, processor
+from unicas_edge.engines.measured import Speeds, cache_file, write_speeds
 from unicas_edge.errors import UnicasError
 from unicas_edge.normalise import Normaliser
+from unicas_edge.probe import probe
+from unicas_edge.report.files import output_errors
 from unicas_edge.result import UNTRAINED
 from unicas_edge.slide.registry import readers
 from unicas_edge.storage import Float32
 
 PACKAGES = (
     "numpy", "onnxruntime", "tifffile", "simplejpeg", "pyvips", "pyvips-binary", "pillow", "h5py",
-    "safetensors", "pydantic", "openslide-python", "openslide-bin", "onnx", "torch",
+    "safetensors", "pydantic", "openslide-python", "openslide-bin", "openvino", "nncf", "onnx",
+    "torch",
 )  # fmt: skip
 
 
@@ -45,6 +52,8 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": processor(),
+        "instructions": isa(),
         "cores": usable_cores(),
         "packages": {name: installed(name) for name in PACKAGES},
         "readers": list(readers()),
@@ -58,6 +67,35 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "notices": [] if bundle.manifest.trained else [UNTRAINED],
         "problems": problems,
     }  # fmt: skip
+
+
+#: Tiles an engine is timed on; noise, as an encoder takes the same time for any pixels.
+_TIMED_TILES = 16
+
+
+def measure_engines(bundle: Bundle) -> dict[str, Any]:
+    """Time every engine and precision of the bundle on this machine, and keep it for `auto`.
+
+    Returns ``speeds``, tiles/s by engine, where they are kept, and under ``not_measured`` why an
+    engine did not run. What may screen is not decided here but by the bundle's gate. `OutputError`
+    where the speeds cannot be kept.
+    """
+    spec, side = bundle.manifest.input, bundle.manifest.tile.crop_px
+    noise = np.random.default_rng(0).integers(0, 256, (_TIMED_TILES, 3, side, side))
+    tiles = (noise if spec.dtype == "uint8" else noise / 127.5 - 1).astype(spec.dtype)
+    speeds: Speeds = {}
+    refused = {}
+    for model in filter(has_package, models(bundle)):
+        try:
+            speed = probe(bundle, model, tiles).tiles_per_second
+        except UnicasError as error:
+            refused[f"{model.backend} {model.precision}"] = str(error)
+        else:
+            speeds[model.backend, model.precision] = round(speed, 2)
+    with output_errors(cache_file()):
+        kept = write_speeds(bundle, speeds)
+    named = {f"{backend} {precision}": s for (backend, precision), s in speeds.items()}
+    return {"speeds": named, "not_measured": refused, "kept_in": str(kept)}
 
 
 def installed(package: str) -> str | None:

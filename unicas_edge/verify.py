@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def _subject(verification: Verification) -> tuple[str, str, Gate]:
     return verification.encoder_sha256, verification.aggregator_sha256, verification.gate
 
 
-def rows(verified: Verified) -> Iterator[dict[str, str | float]]:
+def rows(verified: Verified) -> Iterator[dict[str, Any]]:
     """Yield what a table shows of each run, in order, then of each engine that was refused."""
     gate = verified.verification.gate
     for run in verified.verification.runs:

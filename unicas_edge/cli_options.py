@@ -1,0 +1,51 @@
+"""What several commands share: their options, and how facts are printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Model bundle folder [default: the embedded one]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else, to stdout.")]
+MppOption = Annotated[
+    float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend", "--engine",
+        help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
+    ),
+]  # fmt: skip
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8w or int8.")
+]
+ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
+
+
+def show(facts: dict[str, Any], *, as_json: bool, indent: str = "") -> None:
+    """Print facts, nested ones indented, or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            typer.echo(f"{indent}{key}:")
+            show(value, as_json=False, indent=indent + "  ")
+        elif isinstance(value, list):
+            typer.echo(f"{indent}{key}: {'; '.join(map(str, value)) or '-'}")
+        else:
+            typer.echo(f"{indent}{key}: {'-' if value is None else value}")
+
+
+def say_untrained(*, trained: bool) -> None:
+    """Warn on stderr where a bundle's weights are untrained."""
+    from unicas_edge.result import UNTRAINED
+
+    if not trained:
+        typer.echo(UNTRAINED, err=True)
