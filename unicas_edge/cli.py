@@ -12,6 +12,7 @@ import typer
 
 from unicas_edge import __version__
 from unicas_edge.cli_bundle import bundle_app
+from unicas_edge.cli_export import export_app
 from unicas_edge.cli_options import (
     BackendOption,
     BundleOption,
@@ -32,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(export_app, name="export")
 
 
 def _max_tiles(text: str | None) -> int | Literal["all"] | None:

@@ -146,7 +146,8 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 _TABLE_WIDTH = 110
 _FIGURES = {
     "cosine_mean": ("cosine", ".5f"), "cosine_min": ("least", ".5f"), "cosine_p01": ("1 %", ".5f"),
-    "overlap": ("overlap", ".3f"), "max_probability_change": ("prob. change", ".2g"),
+    "centred_cosine_mean": ("centred", ".5f"), "overlap": ("overlap", ".3f"),
+    "max_probability_change": ("prob. change", ".2g"),
     "changed_decisions": ("changed", "d"), "tiles_per_second": ("tiles/s", ".2f"),
     "peak_mb": ("peak MB", ".0f"),
 }  # fmt: skip

@@ -60,13 +60,17 @@ class EncoderSpec(Sparse):
 class Gate(Model):
     """What an engine must reach on the user's own tiles before it may screen.
 
-    Cosines are of its tokens with the reference's, one a tile; the overlap is the share of the
-    tiles a task attends to most that both name; changes are in the tasks' probabilities. The limits
-    were chosen between what bf16 does to real tiles and what a collapsed quantisation does to them.
+    Cosines are of its tokens with the reference's, one a tile; centred ones of what is left when
+    the reference's mean token is taken from both, as tokens share a large part that says nothing of
+    the tile (an untrained ViT's tokens in the wrong order still had cosines above 0.99). The
+    overlap is the share of the tiles a task attends to most that both name; changes are in the
+    tasks' probabilities. The limits were chosen between what bf16 does to real tiles and what a
+    collapsed quantisation does to them.
     """
 
     min_cosine_mean: Cosine = 0.99
     min_cosine: Cosine = 0.95
+    min_centred_cosine_mean: Cosine = 0.95
     min_overlap: Share = 0.9
     max_probability_change: Share = 0.02
     max_changed_decisions: Annotated[int, Field(ge=0)] = 0
@@ -89,6 +93,7 @@ class EngineRun(Model):
     cosine_mean: Cosine
     cosine_min: Cosine
     cosine_p01: Cosine
+    centred_cosine_mean: Cosine
     overlap: Share
     max_probability_change: Share
     changed_decisions: Annotated[int, Field(ge=0)]
@@ -101,6 +106,7 @@ class EngineRun(Model):
         for what, value, least in (
             ("mean cosine", self.cosine_mean, gate.min_cosine_mean),
             ("least cosine", self.cosine_min, gate.min_cosine),
+            ("mean centred cosine", self.centred_cosine_mean, gate.min_centred_cosine_mean),
             ("overlap of the tiles attended to", self.overlap, gate.min_overlap),
         ):
             if value < least:

@@ -137,6 +137,8 @@ class _Judge:
     def run(self, model: Model, found: Probed) -> EngineRun:
         """Return the figures of one engine."""
         cosines = cosine(found.tokens, self._base.tokens)
+        middle = self._base.tokens.mean(axis=0)
+        centred = cosine(found.tokens - middle, self._base.tokens - middle)
         slides = self._slides(found.tokens)
         thresholds = np.array([task.threshold for task in self._bundle.manifest.tasks])
         before = np.array([p for p, _ in self._expected])
@@ -150,7 +152,8 @@ class _Judge:
             weights_sha256=weights_sha256(self._bundle, model),
             engine_version=found.version, processor=processor(), isa=isa(),
             cosine_mean=float(cosines.mean()), cosine_min=float(cosines.min()),
-            cosine_p01=float(np.percentile(cosines, 1)), overlap=float(np.mean(shares)),
+            cosine_p01=float(np.percentile(cosines, 1)),
+            centred_cosine_mean=float(centred.mean()), overlap=float(np.mean(shares)),
             max_probability_change=float(np.abs(after - before).max()),
             changed_decisions=int(((after >= thresholds) != (before >= thresholds)).sum()),
             tiles_per_second=round(found.tiles_per_second, 3),
