@@ -169,6 +169,7 @@ def verify(
         list[Path], typer.Option("--slides", help="Slide, folder or list; may be repeated.")
     ],
     tiles: Annotated[int, typer.Option(min=4, max=10_000, help="Tiles of each slide.")] = 100,
+    mpp: MppOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every engine and precision of a bundle with fp32 onnxruntime on your slides.
@@ -180,7 +181,9 @@ def verify(
     from unicas_edge.console import engine_table
     from unicas_edge.verify import rows, verify, write_verification
 
-    verified = verify(Bundle.load(bundle), slides, tiles, tell=lambda t: typer.echo(t, err=True))
+    verified = verify(
+        Bundle.load(bundle), slides, tiles, mpp=mpp, tell=lambda t: typer.echo(t, err=True)
+    )
     made = write_verification(Bundle.load(bundle), verified.verification)
     found = list(rows(verified))
     if as_json:

@@ -48,8 +48,12 @@ class Sample:
         return out
 
 
-def sample_slides(paths: Sequence[Path], bundle: Bundle, per_slide: int) -> list[Sample]:
+def sample_slides(
+    paths: Sequence[Path], bundle: Bundle, per_slide: int, mpp: float | None = None
+) -> list[Sample]:
     """Return up to `per_slide` tiles of each slide that `paths` (slides, folders, lists) name.
+
+    `mpp` stands for um/px where a list gives none, in place of the slide's own.
 
     `SlideError` for a slide that cannot be read or shows no cell: a measurement must not pass it
     over. At most `MOST_TILES` tiles in all.
@@ -65,7 +69,7 @@ def sample_slides(paths: Sequence[Path], bundle: Bundle, per_slide: int) -> list
     for target in targets:
         if target.problem is not None:
             raise SlideError(target.path, target.problem)
-        with open_slide(target.path, "auto", target.mpp) as slide:
+        with open_slide(target.path, "auto", target.mpp or mpp) as slide:
             samples.append(_sample(slide, bundle, per_slide))
     return samples
 

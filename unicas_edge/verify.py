@@ -41,16 +41,22 @@ class Verified:
 
 
 def verify(
-    bundle: Bundle, slides: Sequence[Path], tiles: int, gate: Gate | None = None, *, tell: Tell
+    bundle: Bundle,
+    slides: Sequence[Path],
+    tiles: int,
+    gate: Gate | None = None,
+    *,
+    mpp: float | None = None,
+    tell: Tell,
 ) -> Verified:
     """Return every engine and precision of the bundle compared with the reference.
 
-    `tiles` are taken of each slide. Engines of the processor whose package is installed are run;
-    one that fails is reported in `refused`. The reference is measured first and is itself a run,
-    with cosine 1. `gate` None keeps the bundle's. `SlideError` for slides that cannot be read,
+    `tiles` are taken of each slide, `mpp` as in `sample_slides`. Engines of the processor whose
+    package is installed are run; one that fails is reported in `refused`. The reference is measured
+    first and is itself a run, with cosine 1. `gate` None keeps the bundle's. `SlideError` for slides that cannot be read,
     `EngineError` where the reference itself does not run.
     """
-    samples = sample_slides(slides, bundle, tiles)
+    samples = sample_slides(slides, bundle, tiles, mpp)
     batch = np.concatenate([sample.normalised(bundle) for sample in samples])
     first, *others = models(bundle)
     tell(f"{len(batch)} tiles of {len(samples)} slides; {_name(first)}")

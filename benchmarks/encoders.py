@@ -1,0 +1,193 @@
+"""The published encoder, ViT-L/16, in every engine and precision against eager PyTorch, in one run.
+
+``python -m benchmarks.encoders WORK`` needs the extras `export` and `test`, the golden case's
+``fill.py`` (UNICAS_EDGE_GOLDEN) and real tiles (UNICAS_EDGE_DATA). In the folder WORK (5 GB) it
+makes the golden-filled checkpoint, exports and quantises it as the command line does, verifies it,
+and times each engine and timm's module (what the published code runs) in turn, in processes of
+their own. A second run uses the bundles that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.harness import ROOT, machine, table
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines.choice import models
+from unicas_edge.manifest_encoder import Gate
+from unicas_edge.pipeline import Options, Screener
+from unicas_edge.probe import probe
+from unicas_edge.sampling import sample_slides
+from unicas_edge.verify import verify, write_verification
+
+MPP = 0.5
+FORMS = (("openvino", "fp32"), ("openvino", "int8w"), ("openvino", "int8"), ("onnxruntime", "int8"))
+CALIBRATION_TILES = 96
+
+_EAGER = """
+import json, sys, time
+import numpy as np, torch
+from functools import partial
+from safetensors.torch import load_file
+from timm.layers import GluMlp
+from timm.models.vision_transformer import VisionTransformer
+
+checkpoint, tiles, out = sys.argv[1:]
+torch.set_num_threads(2)
+model = VisionTransformer(
+    patch_size=16, embed_dim=1024, depth=24, num_heads=16, init_values=1e-5, mlp_ratio=5.34375,
+    mlp_layer=partial(GluMlp, gate_last=False), act_layer=torch.nn.SiLU, num_classes=0,
+)
+model.load_state_dict(load_file(checkpoint), strict=True)
+model.eval()
+pixels = torch.from_numpy(np.load(tiles))
+with torch.inference_mode():
+    model(pixels[:4])
+    begin = time.perf_counter()
+    tokens = torch.cat([model(part) for part in pixels.split(4)])
+seconds = time.perf_counter() - begin
+np.save(out, tokens.numpy())
+print(json.dumps({"tiles_per_second": len(pixels) / seconds}))
+"""
+
+
+def checkpoint(work: Path) -> Path:
+    """Write the golden-filled checkpoint, unless it is there."""
+    path = work / "golden.safetensors"
+    if not path.exists():
+        from safetensors.numpy import save_file
+
+        golden = Path(os.environ.get("UNICAS_EDGE_GOLDEN", ROOT.parent / "shared/golden"))
+        spec = importlib.util.spec_from_file_location("fill", golden / "fill.py")
+        fill = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fill)
+        shapes = json.loads((golden / "encoder.json").read_text())["shapes"]
+        save_file(fill.fill({key: tuple(shape) for key, shape in shapes.items()}), path)
+    return path
+
+
+def made(work: Path, slides: list[Path]) -> Iterator[Bundle]:
+    """Yield the exported bundle, then those with further forms, one after the other."""
+    run = [sys.executable, "-m", "unicas_edge"]
+    first = work / "fp32"
+    if not first.exists():
+        command = [*run, "export", "encoder", str(checkpoint(work)), "-o", str(first)]
+        subprocess.run(command, check=True)
+    yield Bundle.load(first)
+    for backend, precision in FORMS:
+        target = work / f"{backend}-{precision}"
+        if not target.exists():
+            command = [*run, "export", "quantise", str(first), "-o", str(target),
+                       "--backend", backend, "--precision", precision]  # fmt: skip
+            if precision == "int8":
+                command += ["--tiles", str(CALIBRATION_TILES), "--mpp", str(MPP)]
+                command += ["--calibrate", str(slides[0])]
+            subprocess.run(command, check=True)
+        yield Bundle.load(target)
+
+
+def eager(work: Path, tiles: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return timm's tokens and its tiles/s in eager PyTorch with two threads."""
+    np.save(work / "tiles.npy", tiles)
+    command = [sys.executable, "-c", _EAGER, str(checkpoint(work)), str(work / "tiles.npy"),
+               str(work / "tokens.npy")]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return np.load(work / "tokens.npy"), json.loads(done.stdout)["tiles_per_second"]
+
+
+def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> list[dict]:
+    """Return a row an engine: figures of the verification, and its speed over eager PyTorch's."""
+    samples = sample_slides(slides[1:], bundles[0], options.tiles, MPP)
+    tiles = np.concatenate([sample.normalised(bundles[0]) for sample in samples])
+    rows, speeds, expected = {}, {}, None
+    for bundle in bundles:
+        found = verify(bundle, slides[1:], options.tiles, mpp=MPP, tell=print).verification
+        write_verification(bundle, found)
+        rows |= {(run.backend, run.precision): run.model_dump() | {
+            "verdict": "; ".join(run.shortfalls(Gate())) or "passed"} for run in found.runs}  # fmt: skip
+    for _ in range(options.rounds):
+        expected, speed = eager(work, tiles)
+        speeds.setdefault(("torch eager", "fp32"), []).append(speed)
+        for bundle in bundles:
+            for model in models(bundle):
+                kind = (model.backend, model.precision)
+                if kind in rows and (bundle is bundles[0] or bundle.path(
+                        bundle.manifest.encoder.file) != model.path):  # fmt: skip
+                    found = probe(bundle, model, tiles)
+                    speeds.setdefault(kind, []).append(found.tiles_per_second)
+                    dots = (found.tokens * expected).sum(1)
+                    norms = np.linalg.norm(found.tokens, axis=1) * np.linalg.norm(expected, axis=1)
+                    rows[kind]["cosine_to_torch"] = float((dots / norms).mean())
+    base = speeds["torch eager", "fp32"]
+    for kind, found in speeds.items():
+        row = rows.setdefault(kind, {"backend": kind[0], "precision": kind[1]})
+        row["speeds"] = found
+        row["ratio"] = median(ours / theirs for ours, theirs in zip(found, base, strict=True))
+    return list(rows.values())
+
+
+def stored_mb(bundle: Bundle) -> float:
+    """Return the size of a bundle's own form, or of its reference, in MB."""
+    spec = bundle.manifest.encoder
+    name = Path(spec.forms[-1].file if spec.forms else spec.file)
+    stem = bundle.root / name.parent
+    return sum(p.stat().st_size for p in stem.glob(f"{name.stem}*")) / 1e6
+
+
+def share_of_encoder(bundle: Bundle, slide: Path) -> dict[str, float]:
+    """Return where the time of ``screen --max-tiles 200`` with the engine `auto` goes."""
+    with Screener(bundle, Options(max_tiles=200, mpp=MPP)) as screener:
+        result = screener.screen(slide).result
+        seconds = result.timings_seconds
+        busy = seconds["encode"] / screener.encoder.workers
+        return {"engine": f"{screener.encoder.name} {screener.encoder.precision}",
+                "encoder share": busy / seconds["total"], **seconds}  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--tiles", type=int, default=32, help="of each of two slides")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    data = Path(os.environ.get("UNICAS_EDGE_DATA", ROOT.parent / "shared/data"))
+    slides = sorted((data / "lbc_tiles").iterdir())
+    options.work.mkdir(parents=True, exist_ok=True)
+    bundles = list(made(options.work, slides))
+    rows = contest(options.work, bundles, slides, options)
+    keys = ("ratio", "cosine_to_torch", "cosine_mean", "cosine_min", "cosine_p01",
+            "centred_cosine_mean", "overlap", "max_probability_change", "changed_decisions",
+            "peak_mb", "verdict")  # fmt: skip
+    head = ["engine", *keys]
+    print(table(head, [
+        [f"{row['backend']} {row['precision']}", *(_text(row.get(key)) for key in keys)]
+        for row in rows
+    ]))  # fmt: skip
+    found = {
+        "machine": machine(), "rows": rows,
+        "stored MB": {b.root.name: round(stored_mb(b), 1) for b in bundles},
+        "screen": share_of_encoder(Bundle.load(bundles[0].root), slides[1]),
+    }  # fmt: skip
+    print(json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+def _text(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main()
