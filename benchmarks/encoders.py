@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT, machine, table
 from unicas_edge.bundle import Bundle
@@ -65,8 +66,6 @@ def checkpoint(work: Path) -> Path:
     """Write the golden-filled checkpoint, unless it is there."""
     path = work / "golden.safetensors"
     if not path.exists():
-        from safetensors.numpy import save_file
-
         golden = Path(os.environ.get("UNICAS_EDGE_GOLDEN", ROOT.parent / "shared/golden"))
         spec = importlib.util.spec_from_file_location("fill", golden / "fill.py")
         fill = importlib.util.module_from_spec(spec)
@@ -113,8 +112,9 @@ def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> l
     for bundle in bundles:
         found = verify(bundle, slides[1:], options.tiles, mpp=MPP, tell=print).verification
         write_verification(bundle, found)
-        rows |= {(run.backend, run.precision): run.model_dump() | {
-            "verdict": "; ".join(run.shortfalls(Gate())) or "passed"} for run in found.runs}  # fmt: skip
+        for run in found.runs:
+            verdict = "; ".join(run.shortfalls(Gate())) or "passed"
+            rows[run.backend, run.precision] = run.model_dump() | {"verdict": verdict}
     for _ in range(options.rounds):
         expected, speed = eager(work, tiles)
         speeds.setdefault(("torch eager", "fp32"), []).append(speed)
