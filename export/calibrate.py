@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +64,6 @@ def split(tiles: Pixels, bundle: Bundle) -> Split:
     _check_count(len(tiles))
     held = np.linspace(1, len(tiles) - 2, min(_MOST_HELD_OUT, len(tiles) // 4)).astype(int)
     return Split(np.delete(tiles, held, axis=0), tiles[held])
-
-
-def feeds(tiles: Pixels, name: str) -> list[dict[str, NDArray[Any]]]:
-    """Return the tiles as inputs of a model, one at a time, for the input called `name`."""
-    return [{name: tile[None]} for tile in tiles]
 
 
 def _check_count(found: int) -> None:

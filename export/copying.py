@@ -1,4 +1,4 @@
-"""A changed copy of a bundle: its files linked, its manifest extended, a place for scratch files."""
+"""A changed copy of a bundle: its files linked, its manifest extended, room for scratch files."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -26,7 +25,7 @@ from onnxruntime.quantization import (
 
 from unicas_edge.errors import EngineError
 
-from .calibrate import Pixels, feeds
+from .calibrate import Pixels
 
 OPERATORS = ("MatMul", "Gemm", "Conv")
 #: Protobuf ends at 2 GiB; above this, tensors go into a file of their own.
@@ -47,14 +46,9 @@ def prepare(source: Path, work: Path) -> Path:
     Quantisers know a weight by its being a constant of the graph, not the cast of one.
     `EngineError` where the model is quantised already or has no matrix product.
     """
-    try:
-        model = onnx.load(source, load_external_data=False)
-        for tensor in model.graph.initializer:
-            _bring_in(tensor, source.parent)
-    except (ValueError, KeyError, DecodeError) as error:
-        raise EngineError(
-            f"{source}: not a readable ONNX file ({error}); export it again"
-        ) from error
+    model = onnx.load(source, load_external_data=False)
+    for tensor in model.graph.initializer:
+        _bring_in(tensor, source.parent)
     kinds = {node.op_type for node in model.graph.node}
     if kinds & {"QuantizeLinear", "DequantizeLinear"}:
         raise EngineError(f"{source}: is quantised already; quantise the bundle it was made from")
@@ -109,7 +103,7 @@ def _cast(node: onnx.NodeProto, value: NDArray[Any]) -> NDArray[Any]:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, tiles: Pixels, name: str) -> None:
-        self._feeds = iter(feeds(tiles, name))
+        self._feeds = iter([{name: tile[None]} for tile in tiles])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._feeds, None)

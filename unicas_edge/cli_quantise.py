@@ -64,7 +64,7 @@ def _report(made: Quantised, output: Path) -> None:
     for trial in made.trials:
         typer.echo(
             f"{trial.kept} layers kept: cosine with fp32 {trial.cosine_mean:.5f} on average, "
-            f"{trial.cosine_min:.5f} at least, on tiles held out"
+            f"{trial.cosine_min:.5f} at least, {trial.centred_mean:.5f} centred, on tiles held out"
         )
     if not made.trials:
         typer.echo("not compared with fp32; name slides with --calibrate, or verify", err=True)
