@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines.base import CheckedEncoder, EngineOptions, Model, refuse_foreign_files
 from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.pages import given_back
 from unicas_edge.errors import EngineError
 
 #: Precision -> what arithmetic outside int8 layers is done in. int8w multiplies by weights that
 #: are widened, with activations quantised row by row in groups (`_GROUP`): no row sees another.
 _ARITHMETIC = {"fp32": "f32", "bf16": "bf16", "int8w": "f32", "int8": "f32"}
 _GROUP = 64
+#: Without VNNI a layer of widened int8 weights computes one row alone otherwise than two or more
+#: (last bits; seen with OpenVINO 2026.4 held to AVX2 and to AVX-512), as the last block has it.
+_LEAST_BATCH = {"int8w": 2}
 _DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "u8": np.dtype(np.uint8)}
 
 
@@ -33,11 +37,15 @@ class OpenVinoEncoder(CheckedEncoder):
 
     def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
         super().__init__(bundle, model, options)
-        refuse_foreign_files(bundle, self._path, _referred(self._path))
+        self.batch_size = max(self.batch_size, _LEAST_BATCH.get(self.precision, 1))
+        names = _referred(self._path)
+        refuse_foreign_files(bundle, self._path, names)
+        self._weights = [self._path.parent / name for name in names]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._compiled, self.version = self._compile()
         for _ in range(self.workers):
             self._requests.put(self._compiled.create_infer_request())
+        self._wake()
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
         request = self._requests.get()
@@ -46,6 +54,14 @@ class OpenVinoEncoder(CheckedEncoder):
             return np.array(request.get_output_tensor(0).data)
         finally:
             self._requests.put(request)
+
+    def _wake(self) -> None:
+        """Run once on this thread before several may.
+
+        The first use of the binding's type table takes its lock and the interpreter's in turn: two
+        threads that come first together wait for each other forever (seen with OpenVINO 2026.4).
+        """
+        self._run(np.zeros((self.batch_size, 3, self._size, self._size), self.dtype))
 
     def close(self) -> None:
         """Free the model; a run under way in another thread ends first."""
@@ -66,7 +82,8 @@ class OpenVinoEncoder(CheckedEncoder):
             model = core.read_model(self._path)
             self._check_model(model)
             model.reshape([self.batch_size, 3, self._size, self._size])
-            compiled = core.compile_model(model, "CPU", self._settings(core))
+            with given_back(self._weights):
+                compiled = core.compile_model(model, "CPU", self._settings(core))
         except EngineError:
             raise
         except Exception as error:  # openvino raises RuntimeError and more for a bad model
