@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,12 @@ def export_encoder(
     kind = ARCHITECTURES[name_of]
     source = digest(checkpoint)
     levels = vit.GreyLevels(kind.mean, kind.std, matrix) if uint8 else None
+    notes = {"architecture": name_of, "source_sha256": source}
+    if levels:
+        notes["grey_levels"] = json.dumps(asdict(levels))
     config = untrained.CONFIG.model_copy(update={"embed_dim_in": kind.vit.out_width})
     with staging(target, force=force) as folder:
-        files = write_encoder(
-            kind.vit, found.read, folder, target, storage, levels,
-            {"architecture": name_of, "source_sha256": source},
-        )  # fmt: skip
+        files = write_encoder(kind.vit, found.read, folder, target, storage, levels, notes)
         with new_file(folder, target, AGGREGATOR) as out:
             out.write(untrained.aggregator_bytes(config))
         content = _new_content(kind, name or name_of)
@@ -117,7 +117,7 @@ def export_aggregator(
     if not force and _imported(old):
         raise OutputError(f"{target}: has an imported aggregator; --force replaces it")
     check_places(checkpoint, target, force=True)
-    found = load(checkpoint)
+    found = load(checkpoint, prefixes=("module.",))  # its own keys begin with "model."
     config = aggregator.infer_config(found, heads, top_m)
     if config.embed_dim_in != old.manifest.encoder.width:
         raise CheckpointError(

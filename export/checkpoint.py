@@ -32,7 +32,7 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 #: Where training loops keep a model among other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher")
 #: What wrapping modules put before every key; DINOv2's teacher has heads beside its backbone.
-_PREFIXES = ("module.", "backbone.", "model.")
+PREFIXES = ("module.", "backbone.", "model.")
 _HEADS = ("dino_head.", "ibot_head.")
 
 
@@ -74,9 +74,10 @@ class Checkpoint:
         return replace(self, notes=(*self.notes, note))
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     """Return the tensors of a checkpoint, unwrapped; they are read from the disk when asked for.
 
+    Each of `prefixes` is taken off where every key has it.
     `CheckpointError`, naming the file and what to do, for a file that is missing, too large,
     damaged or no checkpoint, and for a pickle that holds more than tensors and containers, of which
     nothing is run.
@@ -89,12 +90,15 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if size > MAX_BYTES:
         raise CheckpointError(f"{path}: {size:,} bytes are more than {MAX_BYTES:,}; no encoder is")
-    found = _safetensors(path) if _is_safetensors(head, size) else _torch(path)
+    if _is_safetensors(head, size):
+        found = _safetensors(path)
+    else:
+        found = _torch(path, archive=head.startswith(b"PK"))
     if not found.shapes:
         raise CheckpointError(f"{path}: holds no tensors; give the file with the weights")
     if len(found.shapes) > MAX_TENSORS:
         raise CheckpointError(f"{path}: {len(found.shapes):,} tensors are more than {MAX_TENSORS}")
-    return _unprefixed(found)
+    return _unprefixed(found, prefixes)
 
 
 def digest(path: Path) -> str:
@@ -152,20 +156,19 @@ def _narrow(values: Any) -> Float32:  # noqa: ANN401 - any array
         return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _torch(path: Path) -> Checkpoint:
+def _torch(path: Path, *, archive: bool) -> Checkpoint:
     try:
         import torch  # noqa: PLC0415 - heavy, and only this needs it
     except ImportError as error:
         raise CheckpointError(
             f"{path}: PyTorch checkpoints need torch: pip install 'unicas-edge[export]'"
         ) from error
-    mapped = zipfile.is_zipfile(path)
-    if mapped:
+    if archive:
         _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the forms that older versions wrote
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, nothing of it was run: {_first_line(error)}. Save the bare state "
@@ -210,7 +213,11 @@ def _from_state(path: Path, loaded: Any, torch: Any) -> Checkpoint:  # noqa: ANN
         if not isinstance(state, dict) or any(isinstance(v, torch.Tensor) for v in state.values()):
             break
         inside = [key for key in _WRAPPERS if isinstance(state.get(key), dict)]
-        if len(inside) != 1:
+        if len(inside) > 1:
+            raise CheckpointError(
+                f"{path}: holds {' and '.join(inside)}; save the one to import by itself"
+            )
+        if not inside:
             break
         others = sorted(str(key) for key in state if key != inside[0])
         notes.append(f"took {inside[0]!r}" + (f", left {', '.join(others[:9])}" * bool(others)))
@@ -236,16 +243,13 @@ def _from_state(path: Path, loaded: Any, torch: Any) -> Checkpoint:  # noqa: ANN
     return Checkpoint(path, shapes, get, tuple(notes))
 
 
-def _unprefixed(found: Checkpoint) -> Checkpoint:
-    """Take off what wrapping modules put before the keys of a model; never the aggregator's."""
-    for _ in range(len(_PREFIXES)):
+def _unprefixed(found: Checkpoint, prefixes: tuple[str, ...]) -> Checkpoint:
+    for _ in prefixes:
         keys = [key for key in found.shapes if not key.startswith(_HEADS)]
-        prefix = next((p for p in _PREFIXES if keys and all(k.startswith(p) for k in keys)), None)
-        if prefix is None or "model.task_tokens" in found.shapes:
-            return found
+        prefix = next((p for p in prefixes if keys and all(k.startswith(p) for k in keys)), None)
+        if prefix is None:
+            break
         left = len(found.shapes) - len(keys)
-        note = f"took {prefix!r} off {len(keys)} keys" + f", left {left} of training heads" * (
-            left > 0
-        )
-        found = found.without(prefix).noting(note)
+        rest = f", left {left} of training heads" if left else ""
+        found = found.without(prefix).noting(f"took {prefix!r} off {len(keys)} keys{rest}")
     return found

@@ -48,11 +48,11 @@ shapes = st.builds(
         patch=patch, size=patch * side, heads=heads, width=heads * channels, **rest
     ),
     patch=st.integers(1, 5), side=st.integers(1, 4), heads=st.integers(1, 3),
-    channels=st.integers(2, 5), depth=st.integers(1, 3), hidden=st.integers(1, 9),
+    channels=st.integers(4, 7), depth=st.integers(1, 3), hidden=st.integers(1, 9),
     gated=st.booleans(), layer_scale=st.booleans(), registers=st.integers(0, 3),
     embed_class=st.booleans(),
     pool=st.none() | st.builds(lambda h, c: AttentionPool(h * c, h), st.integers(1, 3),
-                               st.integers(2, 4)),
+                               st.integers(4, 6)),
 ).filter(  # PyTorch names the matrices of equal widths otherwise
     lambda shape: shape.pool is None or shape.pool.width != shape.width
 )  # fmt: skip
