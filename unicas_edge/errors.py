@@ -9,8 +9,11 @@
     │   └── TileError               one tile cannot be read (carries its level-0 x, y)
     ├── BundleError             a model bundle: schema, missing file, wrong hash
     ├── EngineError             the encoder: not installed, does not load, returns nonsense
+    ├── ProfileError            a device profile: unknown, not readable, or a key it cannot have
     ├── CheckpointError         a checkpoint to import: not readable, another architecture, NaN
     ├── AggregatorError         aggregator weights, configuration or tokens
+    ├── TrainingError           data, configuration or a checkpoint of training; a loss that is NaN
+    ├── RegionError             an image of a region: unreadable, or of an impossible size
     ├── SessionError            tiles pushed in a way the session cannot honour
     └── OutputError             the output folder: unwritable, full, result already there
 
@@ -73,8 +76,20 @@ class CheckpointError(UnicasError):
     """A checkpoint cannot be imported: unreadable, unsafe, or not what it should hold."""
 
 
+class ProfileError(UnicasError):
+    """A device profile is unknown, not readable, or says what no profile can."""
+
+
 class AggregatorError(UnicasError):
     """Aggregator weights, configuration or tokens do not fit together."""
+
+
+class TrainingError(UnicasError):
+    """Training cannot begin or go on: data, configuration, a checkpoint, or a loss that is NaN."""
+
+
+class RegionError(UnicasError):
+    """An image of a region cannot be used; the message begins with its path where it has one."""
 
 
 class SessionError(UnicasError):
