@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from unicas_edge.manifest_base import (
+    Calibration,
     Count,
     Model,
     Name,
@@ -19,6 +20,7 @@ from unicas_edge.manifest_base import (
     Triple,
 )
 from unicas_edge.manifest_encoder import EncoderSpec, Verification
+from unicas_edge.manifest_heads import HeadSpec
 
 SCHEMA_VERSION = 1
 
@@ -157,12 +159,6 @@ class AggregatorSpec(Sparse):
     storage: ExpertStorage | None = None
 
 
-class Calibration(Model):
-    """Logits are divided by `temperature` before the softmax; 1 leaves them alone."""
-
-    temperature: Annotated[float, Field(gt=0, le=1_000)]
-
-
 class Task(Model):
     """One diagnosis: `positive` is the index of the class whose probability is reported.
 
@@ -219,7 +215,7 @@ class Evaluation(Model):
 class Manifest(Sparse):
     """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256."""
 
-    SPARSE = ("verification",)
+    SPARSE = ("verification", "heads")
 
     schema_version: Literal[1]
     name: Name
@@ -239,6 +235,7 @@ class Manifest(Sparse):
     evaluation: Annotated[tuple[Evaluation, ...], Field(max_length=1_000)]
     files: Annotated[dict[RelativePath, Sha256], Field(min_length=1, max_length=64)]
     verification: Verification | None = None
+    heads: Annotated[tuple[HeadSpec, ...], Field(max_length=64)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -253,10 +250,12 @@ class Manifest(Sparse):
                 f"tasks: {[len(task.classes) for task in self.tasks]} classes, but "
                 f"aggregator.config.classes is {list(config.classes)}"
             )
-        if len({task.name for task in self.tasks}) != len(self.tasks):
-            raise ValueError("tasks: two tasks have the same name")
+        for what, made in (("task", self.tasks), ("head", self.heads)):
+            if len({one.name for one in made}) != len(made):
+                raise ValueError(f"{what}s: two {what}s have the same name")
         named = {"encoder": self.encoder.file, "aggregator": self.aggregator.file}
         named |= {f"encoder.forms.{i}": form.file for i, form in enumerate(self.encoder.forms)}
+        named |= {f"heads.{i}": head.file for i, head in enumerate(self.heads)}
         for key, file in named.items():
             if file not in self.files:
                 raise ValueError(f"{key}.file {file!r} is not listed in files")

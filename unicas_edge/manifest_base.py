@@ -46,3 +46,9 @@ class Sparse(Model):
     def _without_nothing(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = default(self)
         return {k: v for k, v in written.items() if k not in self.SPARSE or v not in (None, [], ())}
+
+
+class Calibration(Model):
+    """Logits are divided by `temperature` before the softmax; 1 leaves them alone."""
+
+    temperature: Annotated[float, Field(gt=0, le=1_000)]
