@@ -1,8 +1,8 @@
 """Stages 3 and 4 joined: tiles in, CLS tokens out, through a fixed set of batch buffers.
 
 The buffers are all there is: `put` waits for a free one while the encoder is behind, so memory is
-bounded by `encoder.workers + 1` batches whatever the slide. Tiles are normalised by the thread that
-puts them, straight into their place in a batch.
+bounded by `encoder.workers + spare` batches whatever the slide. Tiles are normalised by the thread
+that puts them, straight into their place in a batch.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class EncodeQueue(Generic[Key]):
 
     `deliver(key, token float32 [width])` is called from the worker threads. `put` may be called
     from several threads at once. A failure in a worker is raised by the next `put` or `flush`.
+    `spare`, at least 1, is how many batches may wait or fill beside those being encoded.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class EncodeQueue(Generic[Key]):
         normaliser: Normaliser,
         crop: int,
         deliver: Callable[[Key, NDArray[np.float32]], None],
+        spare: int = 1,
     ) -> None:
         self._encoder = encoder
         self._normaliser = normaliser
@@ -57,7 +59,7 @@ class EncodeQueue(Generic[Key]):
         self._closed = False
         self.encoded = 0
         self.busy_seconds = 0.0
-        self._buffers = encoder.workers + 1
+        self._buffers = encoder.workers + spare
         for _ in range(self._buffers):
             shape = (encoder.batch_size, 3, crop, crop)
             self._free.put(_Batch(np.zeros(shape, dtype=encoder.dtype)))

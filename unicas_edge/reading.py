@@ -99,8 +99,9 @@ def feed(
     cells: list[Cell],
     scores: Scores | None,
     progress: Progress,
+    readers: int = READERS,
 ) -> None:
-    """Read the planned tiles and push them, failures and empty places included.
+    """Read the planned tiles on `readers` threads and push them, failures and gaps included.
 
     What failed while it was scored is reported too, planned or not.
     """
@@ -123,7 +124,7 @@ def feed(
 
     for cell, cause in (scores.failures if scores else {}).items():
         session.fail(*grid.origin(cell), cause)
-    _each(cells, push, grid.tile, READERS, lambda n: progress("tiles", n, len(cells)))
+    _each(cells, push, grid.tile, readers, lambda n: progress("tiles", n, len(cells)))
 
 
 def _each(

@@ -26,8 +26,13 @@ def isa() -> str:
     Two processors of one class run the same kernels of an engine. Where the system does not list
     the flags (not Linux) the class is the machine's name alone.
     """
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    flags = cpu_flags()
     return "+".join([platform.machine(), *(flag for flag in _FLAGS if flag in flags)])
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's flags in Linux's names; empty where the system does not list them."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
 
 
 @functools.cache

@@ -81,6 +81,22 @@ class OrtEncoder(CheckedEncoder):
         self.batch_size = fixed if isinstance(fixed, int) else self.batch_size
 
 
+def missing_provider(backend: str) -> str | None:
+    """Return what to install where this onnxruntime lacks the provider of `backend`; None: it has.
+
+    Asks for a list that was made when onnxruntime was built: nothing of a GPU is touched.
+    """
+    import onnxruntime as ort  # noqa: PLC0415
+
+    provider, package = _PROVIDERS[backend]
+    if provider in ort.get_available_providers():
+        return None
+    return (
+        f"{backend}: this onnxruntime has no {provider}; install {package} for this machine's "
+        "CUDA in place of onnxruntime"
+    )
+
+
 def _session(model: Model, threads: int) -> tuple[Any, str]:
     """Return a session of `threads` threads a run, and onnxruntime's version.
 
@@ -91,12 +107,10 @@ def _session(model: Model, threads: int) -> tuple[Any, str]:
         import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
     except ImportError as error:
         raise EngineError(f"onnxruntime cannot be imported ({error}); reinstall it") from error
-    provider, package = _PROVIDERS[model.backend]
-    if provider not in ort.get_available_providers():
-        raise EngineError(
-            f"{model.backend}: this onnxruntime has no {provider}; install {package} for this "
-            "machine's CUDA in place of onnxruntime, or use --backend auto"
-        )
+    missing = missing_provider(model.backend)
+    if missing is not None:
+        raise EngineError(f"{missing}, or use --backend auto")
+    provider, _ = _PROVIDERS[model.backend]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
