@@ -6,7 +6,6 @@ that it can be loaded, timed and verified, and says `trained: false`, which ever
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,8 +24,9 @@ from unicas_edge.staging import check_places, new_file, staging
 from unicas_edge.storage import TensorFile
 
 from . import aggregator, untrained, vit
-from .architectures import ARCHITECTURES, Architecture, ViT, parameter_shapes
+from .architectures import ARCHITECTURES, Architecture, Shape, ViT, parameter_shapes
 from .checkpoint import Checkpoint, check_fit, differences, digest, load
+from .copying import sha256
 from .graph import Array, Storage
 from .layouts import as_timm
 
@@ -34,6 +34,7 @@ ENCODER, DATA, AGGREGATOR = "encoder.onnx", "encoder.onnx.data", "aggregator.saf
 #: Weights beyond this lie beside the model: a protobuf ends at 2 GB, and is read as a whole.
 MAX_INLINE_BYTES = 100_000_000
 _BYTES: dict[Storage, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+_THERE_ARE = "There are: " + ", ".join(ARCHITECTURES)
 _UNTRAINED = "The aggregator is untrained: its probabilities mean nothing. "
 _USE = "Research use only. Not a medical device."
 #: In an aggregator's metadata: the checkpoint that it was imported from.
@@ -159,19 +160,33 @@ def identify(found: Checkpoint, architecture: str = "auto") -> tuple[str, Checkp
         raise CheckpointError(
             f"unknown architecture {architecture!r}; there are: auto, {', '.join(ARCHITECTURES)}"
         )
-    apart = {n: len(differences(found.shapes, shapes_of(n))) for n in ARCHITECTURES}
-    fits = [name for name, count in apart.items() if not count]
+    shapes = {name: shapes_of(name) for name in ARCHITECTURES}
+    fits = [name for name in shapes if not differences(found.shapes, shapes[name])]
     if architecture == "auto":
-        architecture = fits[0] if fits else min(apart, key=lambda name: apart[name])
-    if not fits:
-        step = "There are: " + ", ".join(ARCHITECTURES)
-    else:
-        step = f"It is {fits[0]}: give --architecture {fits[0]}"
-    check_fit(found, shapes_of(architecture), f"the encoder {architecture}", step)
+        architecture = fits[0] if fits else _most_similar(found, shapes)
+    step = f"It is {fits[0]}: give --architecture {fits[0]}" if fits else _THERE_ARE
+    check_fit(found, shapes[architecture], f"the encoder {architecture}", step)
     return architecture, found
 
 
-def shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
+def _most_similar(found: Checkpoint, shapes: Mapping[str, Mapping[str, Shape]]) -> str:
+    """Return the architecture with the largest share of tensors in common with the checkpoint."""
+
+    def share(name: str) -> float:
+        common = found.shapes.items() & shapes[name].items()
+        return len(common) / len(found.shapes.keys() | shapes[name].keys())
+
+    name = max(shapes, key=share)
+    if not share(name):
+        keys = ", ".join(list(found.shapes)[:3])
+        raise CheckpointError(
+            f"{found.path}: has no tensor of an encoder ({keys}, ...); an aggregator is imported "
+            f"by `unicas-edge export aggregator`. {_THERE_ARE}"
+        )
+    return name
+
+
+def shapes_of(architecture: str) -> dict[str, Shape]:
     """Return the keys and shapes of a named architecture."""
     return parameter_shapes(ARCHITECTURES[architecture].vit)
 
@@ -239,10 +254,7 @@ def _new_content(kind: Architecture, name: str) -> dict[str, Any]:
 
 def _finish(content: dict[str, Any], files: list[str], folder: Path, target: Path) -> Bundle:
     """Write the manifest with the hashes of `files` into the staged folder, and load the bundle."""
-    content["files"] = {}
-    for name in sorted(files):
-        with folder.joinpath(*name.split("/")).open("rb") as file:
-            content["files"][name] = hashlib.file_digest(file, "sha256").hexdigest()
+    content["files"] = {name: sha256(folder.joinpath(*name.split("/"))) for name in sorted(files)}
     text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
     with new_file(folder, target, MANIFEST_NAME) as out:
         out.write(text.encode())
@@ -265,6 +277,6 @@ def _link(path: Path, folder: Path, target: Path, name: str) -> None:
     try:
         os.link(path, place)
     except OSError:  # a file system without hard links
-        with path.open("rb") as file, new_file(folder, target, name) as out:
+        with new_file(folder, target, name) as out, path.open("rb") as file:
             while block := file.read(1 << 20):
                 out.write(block)

@@ -179,6 +179,11 @@ def test_what_differs_is_listed():
     )
 
 
+def test_an_aggregator_is_no_encoder():
+    with pytest.raises(CheckpointError, match=r"x\.pth: has no tensor of an encoder \(model\.task"):
+        identify(Shapes({"model.task_tokens": (1, 3, 768), "model.norm.bias": (768,)}))
+
+
 def test_an_unknown_architecture_lists_the_known_ones():
     with pytest.raises(
         CheckpointError, match=r"unknown architecture 'resnet'; there are: auto, uni"
