@@ -30,20 +30,22 @@ class Split:
     held_out: Pixels
 
 
-def calibration_tiles(slides: Sequence[Path], bundle: Bundle, count: int = DEFAULT_TILES) -> Pixels:
+def calibration_tiles(
+    slides: Sequence[Path], bundle: Bundle, count: int = DEFAULT_TILES, mpp: float | None = None
+) -> Pixels:
     """Return about `count` tiles [n, 3, S, S] of the bundle's input dtype, shared among slides.
 
     They are what a screening would encode: the tile plan, the crop, the colour mode and the
-    normalisation are the bundle's, and background is passed over. A folder of JPEG or PNG images is
-    one slide. `SlideError` for a slide that cannot be read or shows no cell, `EngineError` for too
-    few tiles or a `count` outside `MIN_TILES` to `MAX_TILES`.
+    normalisation are the bundle's, and background is passed over; `mpp` as in `sample_slides`.
+    A folder of JPEG or PNG images is one slide. `SlideError` for a slide that cannot be read or
+    shows no cell, `EngineError` for too few tiles or a `count` outside `MIN_TILES` to `MAX_TILES`.
     """
     if not MIN_TILES <= count <= MAX_TILES:
         raise EngineError(f"{count} calibration tiles; ask for {MIN_TILES} to {MAX_TILES}")
     targets = sum(len(find_targets(path, recursive=True)) for path in slides)
     if not targets:
         raise EngineError("no slides to calibrate on; name some with --calibrate")
-    samples = sample_slides(slides, bundle, -(-count // targets))
+    samples = sample_slides(slides, bundle, -(-count // targets), mpp)
     tiles = np.concatenate([sample.normalised(bundle) for sample in samples])
     chosen = np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)
     _check_count(len(chosen))

@@ -81,6 +81,9 @@ def screen(
         int | None, typer.Option(min=1, help="Encoder threads [default: every core]")
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Tiles a batch, or 'auto'.")] = "auto",
+    profile: Annotated[
+        str, typer.Option("--profile", help="Settings for a device: a name, FILE.toml, or auto.")
+    ] = "auto",
     recursive: Annotated[bool, typer.Option("--recursive", help="Search folders too.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Keep any result that is there.")
@@ -97,14 +100,20 @@ def screen(
     from unicas_edge.bundle import Bundle
     from unicas_edge.console import Console
     from unicas_edge.pipeline import Options
+    from unicas_edge.profile import Settings, profiled
     from unicas_edge.run import screen_all
     from unicas_edge.targets import find_targets
 
-    options = Options(
-        _max_tiles(max_tiles), mpp, reader, colour, backend, precision, num_workers,
-        _auto(batch_size), allow_unverified,
-    )  # fmt: skip
+    tiles, user = (
+        _max_tiles(max_tiles),
+        Settings(backend, precision, _auto(batch_size), num_workers),
+    )
     loaded = Bundle.load(bundle)
+    name, chosen = profiled(profile, loaded, user, allow_unverified=allow_unverified)
+    options = Options(
+        max_tiles=tiles, mpp=mpp, reader=reader, colour=colour, allow_unverified=allow_unverified,
+        profile=name, **chosen,
+    )  # fmt: skip
     targets = find_targets(source, recursive=recursive)
     try:
         with Console(loaded, output, quiet=quiet, as_json=as_json) as console:

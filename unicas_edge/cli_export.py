@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from unicas_edge.cli_options import say_untrained
+from unicas_edge.cli_quantise import quantise
 
 export_app = typer.Typer(help="Turn published checkpoints into a bundle.", no_args_is_help=True)
+export_app.command("quantise")(quantise)
 
 BundleFolder = Annotated[Path, typer.Option("--output", "-o", help="Bundle folder.")]
 Checkpoint = Annotated[

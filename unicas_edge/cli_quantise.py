@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicas_edge.cli_options import say_untrained
+from unicas_edge.cli_options import MppOption, say_untrained
 
 if TYPE_CHECKING:
     from unicas_edge.export.quantise import Quantised
@@ -29,6 +29,7 @@ def quantise(
         ),
     ] = None,
     tiles: Annotated[int, typer.Option(help="Tiles to take in all.")] = 128,
+    mpp: MppOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Copy a bundle with its encoder in another form, for one engine.
@@ -41,7 +42,7 @@ def quantise(
     from unicas_edge.export.quantise import quantise as make
 
     loaded = Bundle.load(source)
-    taken = calibration.calibration_tiles(calibrate, loaded, tiles) if calibrate else None
+    taken = calibration.calibration_tiles(calibrate, loaded, tiles, mpp) if calibrate else None
     made = make(
         loaded, output, backend, precision, taken, force=force,
         tell=lambda line: typer.echo(line, err=True),

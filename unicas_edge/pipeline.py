@@ -16,7 +16,7 @@ from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder
 from unicas_edge.hashing import FileHash, slide_files
-from unicas_edge.reading import Progress, content_scores, feed, fit_colour
+from unicas_edge.reading import READERS, Progress, content_scores, feed, fit_colour
 from unicas_edge.result import SlideInfo, SlideResult
 from unicas_edge.session import Session
 from unicas_edge.slide import open_slide
@@ -31,7 +31,7 @@ class Options:
     """What a user may choose; everything else the bundle decides.
 
     `max_tiles` "all" screens every tile; it and `colour` None take what the bundle says. `mpp`
-    overrides the slide's own um/px.
+    overrides the slide's own um/px. `profile` only names what the last settings came from.
     """
 
     max_tiles: Limit = None
@@ -43,6 +43,10 @@ class Options:
     threads: int | None = None
     batch_size: int | None = None
     allow_unverified: bool = False
+    readers: int = READERS
+    queue_batches: int = 1
+    memory_mb: int | None = None
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Screener:
         self.options = options
         self.encoder = open_encoder(
             bundle, options.backend, options.precision, options.threads, options.batch_size,
-            allow_unverified=options.allow_unverified,
+            options.memory_mb, allow_unverified=options.allow_unverified,
         )  # fmt: skip
         self.aggregator = Aggregator.load(bundle)
 
@@ -112,8 +116,9 @@ class Screener:
             colour_mode=mode, colour_matrix=None if fit is None else fit.matrix,
             slide=slide_info(slide), expected=cells,
             scored_tiles=grid.rows * grid.cols if scores and not scores.stored else 0,
+            queue_batches=self.options.queue_batches,
         ) as session:  # fmt: skip
-            feed(slide, session, cells, scores, progress)
+            feed(slide, session, cells, scores, progress, self.options.readers)
             result = session.finish()
         warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
         timings = {"plan": planned, **result.timings_seconds}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from unicas_edge import __version__
 from unicas_edge.bundle import Bundle
@@ -118,10 +118,16 @@ def resume_key(path: Path, screener: Screener) -> str:
     facts = {
         "path": readable(path.absolute()),
         "files": [(readable(name), about.st_size, about.st_mtime_ns) for name, about in found],
-        "bundle": screener.bundle.digest, "version": __version__, **asdict(screener.options),
+        "bundle": screener.bundle.digest, "version": __version__, **_telling(screener.options),
         "backend": screener.encoder.name, "precision": screener.encoder.precision,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _telling(options: Options) -> dict[str, Any]:
+    """Return the settings that can change a result; how much is read ahead cannot."""
+    silent = ("readers", "queue_batches", "memory_mb", "profile")
+    return {key: value for key, value in asdict(options).items() if key not in silent}
 
 
 class _Job:

@@ -56,7 +56,8 @@ class Session:
     `colour_mode` None take the bundle's. A mode other than none needs `colour_matrix` float [3, 4],
     fitted for this slide (`colour.fit`). `expected` are the tiles that will be pushed, skipped or
     failed (None: every tile of the grid); those that are not count as unread. `scored_tiles` is
-    how many tiles were read beforehand to score them, if any were.
+    how many tiles were read beforehand to score them, if any were; `queue_batches` how many batches
+    may wait beside those being encoded.
     `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
     """
 
@@ -75,6 +76,7 @@ class Session:
         slide: SlideInfo | None = None,
         expected: Collection[Cell] | None = None,
         scored_tiles: int = 0,
+        queue_batches: int = 1,
     ) -> None:
         self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
         self.grid = grid_for(bundle, width, height, um_px)
@@ -103,7 +105,7 @@ class Session:
         self._open_tiles = 0
         self._pending_bytes = 0
         self._queue = EncodeQueue[Cell](
-            self.encoder, self.normaliser, self.grid.crop, self._deliver
+            self.encoder, self.normaliser, self.grid.crop, self._deliver, queue_batches
         )
         self._begin = time.perf_counter()
         self._finished = False

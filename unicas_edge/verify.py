@@ -53,8 +53,8 @@ def verify(
 
     `tiles` are taken of each slide, `mpp` as in `sample_slides`. Engines of the processor whose
     package is installed are run; one that fails is reported in `refused`. The reference is measured
-    first and is itself a run, with cosine 1. `gate` None keeps the bundle's. `SlideError` for slides that cannot be read,
-    `EngineError` where the reference itself does not run.
+    first and is itself a run, with cosine 1. `gate` None keeps the bundle's. `SlideError` for
+    slides that cannot be read, `EngineError` where the reference itself does not run.
     """
     samples = sample_slides(slides, bundle, tiles, mpp)
     batch = np.concatenate([sample.normalised(bundle) for sample in samples])
@@ -73,7 +73,7 @@ def verify(
     found = bundle.manifest.verification
     files, spec = bundle.manifest.files, bundle.manifest
     verification = Verification(
-        encoder_sha256=files[spec.encoder.file],
+        encoder_sha256=weights_sha256(bundle, first),
         aggregator_sha256=files[spec.aggregator.file],
         slides=len(samples),
         tiles=len(batch),

@@ -6,6 +6,7 @@ made on a processor of this instruction class, that passes the bundle's gate.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import get_args
@@ -71,7 +72,7 @@ def _shortfalls(bundle: Bundle, model: Model) -> list[str] | None:
     manifest = bundle.manifest
     found = manifest.verification
     if found is None or (found.encoder_sha256, found.aggregator_sha256) != (
-        manifest.files[manifest.encoder.file], manifest.files[manifest.aggregator.file],
+        weights_sha256(bundle, reference(bundle)), manifest.files[manifest.aggregator.file],
     ):  # fmt: skip
         return None
     kind = (model.backend, model.precision, weights_sha256(bundle, model), isa())
@@ -82,8 +83,14 @@ def _shortfalls(bundle: Bundle, model: Model) -> list[str] | None:
 
 
 def weights_sha256(bundle: Bundle, model: Model) -> str:
-    """Return the SHA-256 of the file that a model runs."""
-    return bundle.manifest.files[model.path.relative_to(bundle.root).as_posix()]
+    """Return a SHA-256 of all that a model runs: its file and those that hold its tensors.
+
+    These begin with its name (``encoder.onnx.data``, ``encoder.bin``); of one file it is its own.
+    """
+    name = model.path.relative_to(bundle.root).as_posix()
+    stem = name.rsplit(".", 1)[0] + "."
+    hashes = [sha for file, sha in sorted(bundle.manifest.files.items()) if file.startswith(stem)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def choose(

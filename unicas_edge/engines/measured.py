@@ -54,7 +54,7 @@ def write_speeds(bundle: Bundle, speeds: Speeds) -> Path:
 
 
 def _key(bundle: Bundle) -> str:
-    encoder = bundle.manifest.files[bundle.manifest.encoder.file]
+    encoder = bundle.manifest.encoder.source_sha256 or bundle.digest
     return f"{encoder} {processor()} {usable_cores()}"
 
 
