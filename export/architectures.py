@@ -135,18 +135,18 @@ _ASK = "as the publisher of the weights says"
 
 #: Where each line comes from:
 #:
-#: - unicas: the checkpoint that Zenodo and github.com/peter-fei/UniCAS publish; its mlp_ratio
-#:   5.34375 makes 5,472 units, half of them gates.
-#: - uni: github.com/mahmoodlab/UNI, README (timm's vit_large_patch16_224, init_values 1e-5).
+#: - unicas: github.com/peter-fei/UniCAS, readme.md (weights: huggingface.co/jianght/UniCAS); its
+#:   mlp_ratio 2 * 2.671875 makes 5,472 units, half of them gates.
+#: - uni: github.com/mahmoodlab/UNI, README_old.md (timm's vit_large_patch16_224, init_values 1e-5).
 #: - h-optimus-0: huggingface.co/bioptimus/H-optimus-0, config.json
 #:   (timm's vit_giant_patch14_reg4_dinov2).
-#: - prov-gigapath: huggingface.co/prov-gigapath/prov-gigapath, config.json (timm's
-#:   vit_giant_patch14_dinov2 with patch_size 16).
-#: - hibou-b: github.com/HistAI/hibou, hibou/models/__init__.py; mean and std from
-#:   huggingface.co/histai/hibou-b, preprocessor_config.json. DINOv2's SwiGLU keeps 2/3 of 4 x 768.
+#: - prov-gigapath: huggingface.co/prov-gigapath/prov-gigapath, config.json, which is gated: as its
+#:   users quote it (timm's vit_giant_patch14_dinov2 with patch_size 16).
+#: - hibou-b: github.com/HistAI/hibou, hibou/models/__init__.py; DINOv2's SwiGLU keeps 2/3 of
+#:   4 x 768. Mean and std are huggingface.co/histai/hibou-b's, as TRIDENT and others quote them.
 #: - conch: github.com/mahmoodlab/CONCH, model_configs/conch_ViT-B-16.json and vision_tower.py; what
-#:   encode_image(proj_contrast=False, normalize=False) returns, as its README advises for
-#:   downstream use. 448 pixels; the margin around them is TRIDENT's (512-pixel patches).
+#:   encode_image(proj_contrast=False, normalize=False) returns, as its README advises for slides.
+#:   It takes 448 pixels; the margin around them is ours.
 #: - vit-s16, vit-ti16: Touvron et al., ICML 2021 (DeiT), table 1; timm's vit_small_patch16_224 and
 #:   vit_tiny_patch16_224.
 ARCHITECTURES: dict[str, Architecture] = {
