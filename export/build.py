@@ -27,6 +27,7 @@ from . import aggregator, untrained, vit
 from .architectures import ARCHITECTURES, Architecture, Shape, ViT, parameter_shapes
 from .checkpoint import Checkpoint, check_fit, differences, digest, load
 from .copying import sha256
+from .copying import link_file
 from .graph import Array, Storage
 from .layouts import as_timm
 
@@ -144,7 +145,7 @@ def export_aggregator(
     kept = [n for n in old.manifest.files if n not in (old.manifest.aggregator.file, AGGREGATOR)]
     with staging(target, force=True) as folder:
         for file in kept:
-            _link(old.path(file), folder, target, file)
+            link_file(old.path(file), folder, target, file)
         with new_file(folder, target, AGGREGATOR) as out:
             aggregator.write_safetensors(found, found.shapes, meta, out)
         bundle = _finish(content, [*kept, AGGREGATOR], folder, target)
@@ -267,16 +268,3 @@ def _imported(bundle: Bundle) -> bool:
         return _SOURCE in TensorFile(path).metadata
     except AggregatorError:
         return False
-
-
-def _link(path: Path, folder: Path, target: Path, name: str) -> None:
-    """Put a file of the old bundle into the staged folder: a second name for it, or a copy."""
-    place = folder.joinpath(*name.split("/"))
-    with output_errors(target / name):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, place)
-    except OSError:  # a file system without hard links
-        with new_file(folder, target, name) as out, path.open("rb") as file:
-            while block := file.read(1 << 20):
-                out.write(block)

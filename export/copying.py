@@ -25,10 +25,11 @@ def link_files(source: Bundle, folder: Path, target: Path) -> None:
     has no links.
     """
     for name in source.manifest.files:
-        _link(source.path(name), folder, target, name)
+        link_file(source.path(name), folder, target, name)
 
 
-def _link(path: Path, folder: Path, target: Path, name: str) -> None:
+def link_file(path: Path, folder: Path, target: Path, name: str) -> None:
+    """Put one file into `folder` as `name`; see `link_files`."""
     place = folder.joinpath(*name.split("/"))
     with output_errors(target / name):
         place.parent.mkdir(parents=True, exist_ok=True)
