@@ -11,6 +11,7 @@ from unicas_edge.manifest_base import Calibration, Count, Model, Name, RelativeP
 #: What of a region the encoder is shown. cell: all of it, resized to the encoder's crop, so that a
 #: cut-out cell fills it; tile: its centre at the bundle's um/px, as of a slide's tile.
 View = Literal["cell", "tile"]
+NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class HeadSpec(Model):
@@ -22,7 +23,7 @@ class HeadSpec(Model):
     most probable class, and has no threshold.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    name: Annotated[str, StringConstraints(pattern=NAME)]
     file: RelativePath
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
     hidden: Count

@@ -1,0 +1,140 @@
+"""A region head from a data set: cross-validated, calibrated, and trained on all of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from scipy.special import log_softmax  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.manifest import TrainingData
+from unicas_edge.manifest_heads import View
+from unicas_edge.train.evaluate import evaluate_predictions, to_manifest
+from unicas_edge.train.evaluate_data import Predictions, predictions
+from unicas_edge.train.evaluate_report import Report
+from unicas_edge.train.heads import Tell, Tested, cross_validate, few_shot, final_head, tokens_of
+from unicas_edge.train.heads_bundle import NewHead
+from unicas_edge.train.heads_probe import Indices, Probing
+from unicas_edge.train.regions_data import Regions
+
+#: Temperatures that are looked at.
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a head is made: `folds` of the cross-validation, `shots` of a few-shot test (None: no).
+
+    `view` is what the encoder is shown (`images.to_view`), `draws` how often shots are drawn.
+    """
+
+    view: View = "cell"
+    folds: int = 5
+    shots: int | None = None
+    draws: int = 5
+    probing: Probing = field(default_factory=Probing)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A head, and what it was tested with: (predictions, their report) of each test."""
+
+    head: NewHead
+    tests: tuple[tuple[Predictions, Report], ...]
+
+
+def make_head(
+    name: str,
+    data: Regions,
+    bundle: Bundle,
+    protocol: Protocol,
+    *,
+    runs: Path | None = None,
+    tell: Tell = lambda _: None,
+) -> Made:
+    """Return the head `name` for `data` (`regions_data.readable` comes first) and its figures.
+
+    Cross-validated by group; then trained on every case, for the epochs that cross-validation took
+    (median). The temperature is the one that gives the out-of-fold logits their least
+    cross-entropy (Guo et al., ICML 2017); the reported probabilities of each fold have that of the
+    other folds. The logs of all runs go to `runs`. `TrainingError` for data that cannot be split.
+    """
+    tokens = tokens_of(data, bundle, protocol.view)
+    tested = cross_validate(tokens, data, protocol.folds, protocol.probing, runs, tell)
+    key = f"heads.{name}"
+    tests = [_judged(tested, data, key, _cross_validated(data, protocol), calibrated=True)]
+    if protocol.shots is not None:
+        few = few_shot(
+            tokens, data, protocol.shots, protocol.probing,
+            draws=protocol.draws, folder=runs, tell=tell,
+        )  # fmt: skip
+        tests.append(_judged(few, data, key, _few(data, protocol), calibrated=False))
+    epochs = int(np.median(tested.epochs))
+    final = final_head(tokens, data, epochs, protocol.probing, runs)
+    tell(f"trained on all {len(data)} images for {final.epochs} epochs")
+    head = NewHead(
+        name, data.classes, protocol.view, final.weights,
+        TrainingData(name=data.name, licence=data.licence, count=len(data)),
+        tuple(figure for _, report in tests for figure in to_manifest(report, key, "")),
+        positive=data.positive, temperature=temperature(tested.logits, data.labels),
+    )  # fmt: skip
+    return Made(head, tuple(tests))
+
+
+def temperature(logits: NDArray[np.float64], labels: Indices) -> float:
+    """Return the T within 0.05 and 20 for which softmax(logits / T) has the least cross-entropy."""
+    rows = np.arange(len(labels))
+
+    def loss(log_t: float) -> float:
+        return float(-log_softmax(logits / math.exp(log_t), axis=1)[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=(math.log(_COLDEST), math.log(_HOTTEST)), method="bounded")
+    return round(math.exp(found.x), 4)
+
+
+def _judged(
+    tested: Tested, data: Regions, key: str, text: str, *, calibrated: bool
+) -> tuple[Predictions, Report]:
+    labels = data.labels[tested.cases]
+    shares = tested.probabilities()
+    for fold in np.unique(tested.folds) if calibrated else ():
+        here = tested.folds == fold
+        cooled = temperature(tested.logits[~here], labels[~here])
+        shares[here] = tested.probabilities(cooled)[here]
+    groups = [data.groups[i] for i in tested.cases.tolist()] if calibrated else None
+    given = predictions(
+        labels, shares, classes=data.classes, positive=data.positive, groups=groups,
+        folds=tested.folds,
+    )  # fmt: skip
+    return given, evaluate_predictions(given, task=key, protocol=text)
+
+
+def _cross_validated(data: Regions, protocol: Protocol) -> str:
+    probing = protocol.probing
+    return (
+        f"{data.name}: {protocol.folds}-fold cross-validation, stratified, by group (groups are "
+        f"never split), {_probed(probing)}, at most {probing.epochs} epochs, early stopping by a "
+        f"fifth of the training groups; view {protocol.view}; out-of-fold probabilities, each "
+        "fold's temperature fitted on the others"
+    )
+
+
+def _few(data: Regions, protocol: Protocol) -> str:
+    probing = protocol.probing
+    return (
+        f"{data.name}: {protocol.shots} images to train on, {protocol.draws} draws (as folds), "
+        f"tested on all images of other groups, {_probed(probing)}, {probing.epochs} epochs; view "
+        f"{protocol.view}"
+    )
+
+
+def _probed(probing: Probing) -> str:
+    return (
+        f"linear probing of CLS tokens (hidden {probing.hidden}, Adam, batch {probing.batch}, "
+        f"learning rate {probing.lr:g} along a cosine, seed {probing.seed})"
+    )
