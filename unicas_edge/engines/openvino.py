@@ -43,6 +43,7 @@ class OpenVinoEncoder(CheckedEncoder):
         self._weights = [self._path.parent / name for name in names]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._compiled, self.version = self._compile()
+        self.threads = self._compiled.get_property("INFERENCE_NUM_THREADS")  # no more than cores
         for _ in range(self.workers):
             self._requests.put(self._compiled.create_infer_request())
         self._wake()
@@ -88,7 +89,8 @@ class OpenVinoEncoder(CheckedEncoder):
             raise
         except Exception as error:  # openvino raises RuntimeError and more for a bad model
             raise EngineError(
-                f"{self._path}: openvino {ov.__version__} cannot load it: {error}; export it again"
+                f"{self._path}: openvino {ov.__version__} cannot load it: "
+                f"{' '.join(str(error).split())}; export it again"
             ) from error
         return compiled, str(ov.__version__).split("-", 1)[0]
 
