@@ -317,6 +317,18 @@ def test_what_the_command_cannot_do_leaves_nothing(coloured, tmp_path, args, cau
     assert not (tmp_path / "out").exists()
 
 
+def test_without_the_extra_the_command_says_what_to_install(coloured, tmp_path, monkeypatch):
+    import importlib.util
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sklearn" else there(name)
+    )
+    result = run(Bundle.load().root, "--data", coloured, "--name", "x", "-o", tmp_path / "out")
+    assert "needs sklearn" in str(result.exception)
+    assert "unicas-edge[train]" in str(result.exception)
+
+
 def test_unreadable_images_are_listed_counted_and_left_out(coloured, tmp_path):
     data = shutil.copytree(coloured, tmp_path / "data")
     (data / "red" / "f0_9.png").write_bytes(b"no image")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def classify(
     source: Annotated[Path, typer.Argument(metavar="IMAGE|DIR")],
     head: Annotated[
-        list[str] | None, typer.Option("--head", help="Name of a head; repeated [default: all]")
+        list[str] | None, typer.Option("--head", help="Name of a head; repeated (default: all)")
     ] = None,
     bundle: BundleOption = None,
     output: Annotated[
@@ -24,7 +24,7 @@ def classify(
     ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option("--mpp", help="um per pixel of the images [default: the bundle's]"),
+        typer.Option("--mpp", help="um per pixel of the images (default: the bundle's)"),
     ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",

@@ -26,7 +26,9 @@ def heads(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
     layout: Annotated[
         Literal["folder", "sipakmed", "comparison-detector", "cric", "cric-grades"],
-        typer.Option(help="How the images lie; folder: <class>/[<field>/]<image>."),
+        typer.Option(
+            help="How the images lie; folder: <class>/<image>, or <class>/<field>/<image>."
+        ),
     ] = "folder",
     positive: Annotated[
         list[str] | None,
@@ -56,6 +58,7 @@ def heads(
 
     Folds are made by group: a field of cells is never split between training and test.
     """
+    _need_extra()
     from unicas_edge.bundle import Bundle
     from unicas_edge.errors import OutputError
     from unicas_edge.staging import check_places
@@ -86,6 +89,20 @@ def heads(
     written = write_heads(bundle, output, [made.head], force=force)
     _say(made, output)
     say_untrained(trained=written.manifest.trained)
+
+
+def _need_extra() -> None:
+    """`TrainingError` where the extra `train` is not installed."""
+    from importlib.util import find_spec
+
+    from unicas_edge.errors import TrainingError
+
+    for library in ("torch", "torchmetrics", "sklearn", "scipy", "matplotlib"):
+        if find_spec(library) is None:
+            raise TrainingError(
+                f"training needs {library}, which screening does not: "
+                "pip install 'unicas-edge[train]'"
+            )
 
 
 def _tasks(name: str, shots: int | None) -> list[str]:
