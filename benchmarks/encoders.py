@@ -24,12 +24,13 @@ from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT, machine, table
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.choice import models
+from unicas_edge.engines import Model
+from unicas_edge.engines.choice import installed, models, reference
 from unicas_edge.manifest_encoder import Gate
 from unicas_edge.pipeline import Options, Screener
 from unicas_edge.probe import probe
 from unicas_edge.sampling import sample_slides
-from unicas_edge.verify import verify, write_verification
+from unicas_edge.verify import cosine, verify, write_verification
 
 MPP = 0.5
 FORMS = (("openvino", "fp32"), ("openvino", "int8w"), ("openvino", "int8"), ("onnxruntime", "int8"))
@@ -104,36 +105,40 @@ def eager(work: Path, tiles: np.ndarray) -> tuple[np.ndarray, float]:
     return np.load(work / "tokens.npy"), json.loads(done.stdout)["tiles_per_second"]
 
 
-def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> list[dict]:
+def contestants(bundles: list[Bundle]) -> dict[str, tuple[Bundle, Model]]:
+    """Return by label the engines of the exported bundle, and the form of each further one."""
+    first, *others = bundles
+    found = {f"{m.backend} {m.precision}": (first, m) for m in models(first) if installed(m)}
+    for bundle in others:
+        model = next(m for m in models(bundle) if m.path != reference(bundle).path)
+        found[f"{model.backend} {model.precision}, own form"] = (bundle, model)
+    return found
+
+
+def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> dict[str, dict]:
     """Return a row an engine: figures of the verification, and its speed over eager PyTorch's."""
     samples = sample_slides(slides[1:], bundles[0], options.tiles, MPP)
     tiles = np.concatenate([sample.normalised(bundles[0]) for sample in samples])
-    rows, speeds, expected = {}, {}, None
-    for bundle in bundles:
-        found = verify(bundle, slides[1:], options.tiles, mpp=MPP, tell=print).verification
-        write_verification(bundle, found)
-        for run in found.runs:
-            verdict = "; ".join(run.shortfalls(Gate())) or "passed"
-            rows[run.backend, run.precision] = run.model_dump() | {"verdict": verdict}
+    rows: dict[str, dict] = {}
+    for label, (bundle, model) in contestants(bundles).items():
+        found = verify(
+            Bundle.load(bundle.root), slides[1:], options.tiles, backend=model.backend,
+            precision=model.precision, mpp=MPP, tell=print,
+        )  # fmt: skip
+        run = found.verification.runs[-1]
+        if (run.backend, run.precision) != (model.backend, model.precision):
+            continue  # a GPU's
+        write_verification(Bundle.load(bundle.root), found.verification)
+        verdict = "; ".join(run.shortfalls(Gate())) or "passed"
+        rows[label] = run.model_dump() | {"verdict": verdict, "ratios": []}
     for _ in range(options.rounds):
-        expected, speed = eager(work, tiles)
-        speeds.setdefault(("torch eager", "fp32"), []).append(speed)
-        for bundle in bundles:
-            for model in models(bundle):
-                kind = (model.backend, model.precision)
-                if kind in rows and (bundle is bundles[0] or bundle.path(
-                        bundle.manifest.encoder.file) != model.path):  # fmt: skip
-                    found = probe(bundle, model, tiles)
-                    speeds.setdefault(kind, []).append(found.tiles_per_second)
-                    dots = (found.tokens * expected).sum(1)
-                    norms = np.linalg.norm(found.tokens, axis=1) * np.linalg.norm(expected, axis=1)
-                    rows[kind]["cosine_to_torch"] = float((dots / norms).mean())
-    base = speeds["torch eager", "fp32"]
-    for kind, found in speeds.items():
-        row = rows.setdefault(kind, {"backend": kind[0], "precision": kind[1]})
-        row["speeds"] = found
-        row["ratio"] = median(ours / theirs for ours, theirs in zip(found, base, strict=True))
-    return list(rows.values())
+        expected, base = eager(work, tiles)
+        print(f"torch eager: {base:.3f} tiles/s")
+        for label in rows:
+            found = probe(*contestants(bundles)[label], tiles)
+            rows[label]["ratios"].append(found.tiles_per_second / base)
+            rows[label]["cosine_to_torch"] = float(cosine(found.tokens, expected).mean())
+    return {label: row | {"ratio": median(row["ratios"])} for label, row in rows.items()}
 
 
 def stored_mb(bundle: Bundle) -> float:
@@ -158,7 +163,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--tiles", type=int, default=32, help="of each of two slides")
+    parser.add_argument("--tiles", type=int, default=16, help="of each of two slides")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -172,8 +177,7 @@ def main() -> None:
             "peak_mb", "verdict")  # fmt: skip
     head = ["engine", *keys]
     print(table(head, [
-        [f"{row['backend']} {row['precision']}", *(_text(row.get(key)) for key in keys)]
-        for row in rows
+        [label, *(_text(row.get(key)) for key in keys)] for label, row in rows.items()
     ]))  # fmt: skip
     found = {
         "machine": machine(), "rows": rows,

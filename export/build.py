@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,15 +18,13 @@ import onnx
 from unicas_edge.bundle import MANIFEST_NAME, Bundle
 from unicas_edge.errors import AggregatorError, CheckpointError, OutputError
 from unicas_edge.manifest import Manifest
-from unicas_edge.report.files import output_errors
 from unicas_edge.staging import check_places, new_file, staging
 from unicas_edge.storage import TensorFile
 
 from . import aggregator, untrained, vit
 from .architectures import ARCHITECTURES, Architecture, Shape, ViT, parameter_shapes
 from .checkpoint import Checkpoint, check_fit, differences, digest, load
-from .copying import sha256
-from .copying import link_file
+from .copying import link_file, sha256
 from .graph import Array, Storage
 from .layouts import as_timm
 

@@ -179,6 +179,8 @@ def verify(
     ],
     tiles: Annotated[int, typer.Option(min=4, max=10_000, help="Tiles of each slide.")] = 100,
     mpp: MppOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Compare every engine and precision of a bundle with fp32 onnxruntime on your slides.
@@ -191,8 +193,9 @@ def verify(
     from unicas_edge.verify import rows, verify, write_verification
 
     verified = verify(
-        Bundle.load(bundle), slides, tiles, mpp=mpp, tell=lambda t: typer.echo(t, err=True)
-    )
+        Bundle.load(bundle), slides, tiles, backend=backend, precision=precision, mpp=mpp,
+        tell=lambda t: typer.echo(t, err=True),
+    )  # fmt: skip
     made = write_verification(Bundle.load(bundle), verified.verification)
     found = list(rows(verified))
     if as_json:

@@ -46,15 +46,18 @@ def verify(
     tiles: int,
     gate: Gate | None = None,
     *,
+    backend: str = "auto",
+    precision: str = "auto",
     mpp: float | None = None,
     tell: Tell,
 ) -> Verified:
     """Return every engine and precision of the bundle compared with the reference.
 
-    `tiles` are taken of each slide, `mpp` as in `sample_slides`. Engines of the processor whose
-    package is installed are run; one that fails is reported in `refused`. The reference is measured
-    first and is itself a run, with cosine 1. `gate` None keeps the bundle's. `SlideError` for
-    slides that cannot be read, `EngineError` where the reference itself does not run.
+    `backend` and `precision` leave out all others. `tiles` are taken of each slide, `mpp` as in
+    `sample_slides`. Engines whose package is installed are run; one that fails is reported in
+    `refused`. The reference is measured first and is itself a run, with cosine 1. `gate` None keeps
+    the bundle's. `SlideError` for slides that cannot be read, `EngineError` where the reference
+    itself does not run.
     """
     samples = sample_slides(slides, bundle, tiles, mpp)
     batch = np.concatenate([sample.normalised(bundle) for sample in samples])
@@ -64,6 +67,8 @@ def verify(
     judge = _Judge(bundle, samples, base)
     runs, refused = [judge.run(first, base)], {}
     for model in others:
+        if backend not in ("auto", model.backend) or precision not in ("auto", model.precision):
+            continue
         try:
             _require(model)
             tell(_name(model))
@@ -86,13 +91,15 @@ def verify(
 def write_verification(bundle: Bundle, verification: Verification) -> Bundle:
     """Write the figures into ``bundle.json`` and return the bundle as it now is.
 
-    Runs on processors of other classes are kept where they speak for the same files and gate.
+    Runs of other engines, and on processors of other classes, are kept where they speak for the
+    same files and gate.
     `OutputError` where the folder cannot be written.
     """
     old = bundle.manifest.verification
     kept: list[EngineRun] = []
     if old is not None and _subject(old) == _subject(verification):
-        kept = [run for run in old.runs if run.isa != isa()]
+        new = {_kind(run) for run in verification.runs}
+        kept = [run for run in old.runs if _kind(run) not in new]
     content = bundle.manifest.model_dump(mode="json")
     whole = verification.model_copy(update={"runs": (*kept, *verification.runs)})
     content["verification"] = whole.model_dump(mode="json")
@@ -100,6 +107,10 @@ def write_verification(bundle: Bundle, verification: Verification) -> Bundle:
     with atomic_write(bundle.root / MANIFEST_NAME) as out:
         out.write(text.encode())
     return Bundle.load(bundle.root)
+
+
+def _kind(run: EngineRun) -> tuple[str, str, str]:
+    return run.backend, run.precision, run.isa
 
 
 def _subject(verification: Verification) -> tuple[str, str, Gate]:
