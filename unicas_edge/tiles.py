@@ -20,6 +20,7 @@ from unicas_edge.errors import SessionError
 
 if TYPE_CHECKING:
     from unicas_edge.bundle import Bundle
+    from unicas_edge.manifest import TileSpec
 
 #: (row, col) of a tile on the grid
 Cell = tuple[int, int]
@@ -115,7 +116,11 @@ def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:
     um/px slide is read as it is and a 0.2527 um/px one at exactly half scale. `SessionError` for a
     size that is not positive or a grid beyond `MAX_GRID_TILES`.
     """
-    spec = bundle.manifest.tile
+    return grid_of(bundle.manifest.tile, width, height, um_px)
+
+
+def grid_of(spec: TileSpec, width: int, height: int, um_px: float) -> Grid:
+    """Return the tile grid of `grid_for` where there is a tile's specification and no bundle."""
     if width < 1 or height < 1 or not 0.01 <= um_px <= 100:
         raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px cannot be")
     downsample = _snapped(spec.um_px / um_px)

@@ -21,7 +21,7 @@ def seed_all(*numbers: int) -> None:
 
 
 #: The last number of a seed: what is drawn for.
-BATCH, LOSS, VALIDATION = 0, 1, 2
+BATCH, LOSS, VALIDATION, SETUP = 0, 1, 2, 3
 
 
 class StepBatches(Dataset):
@@ -38,9 +38,15 @@ class StepBatches(Dataset):
 def batches_from(
     make: Callable[[int], Any], steps: range, seed: int, rank: int, workers: int
 ) -> Iterable[Any]:
-    """Return the batches of `steps` in order; `workers` processes make them ahead (0: this one)."""
+    """Return the batches of `steps` in order; `workers` processes make them ahead (0: this one).
+
+    They are spawned and not forked, which decoders' threads do not survive: `make` must pickle.
+    """
     made = StepBatches(make, seed, rank)
-    loader: Iterable[Any] = DataLoader(made, batch_size=None, sampler=steps, num_workers=workers)
+    loader: Iterable[Any] = DataLoader(
+        made, batch_size=None, sampler=steps, num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )  # fmt: skip
     return loader
 
 

@@ -86,9 +86,9 @@ def fit(
 
     ``batches(step)`` gives a step's batch, tensors in containers, from the step alone and from the
     global random generators, which are seeded for it; with `workers` > 0 so many processes make
-    batches ahead. Under ``torchrun`` (`processes.place`) every process gives its own part of the
-    batch. `resume` goes on from `LAST` if it is there. `identity` holds what else a checkpoint
-    depends on: another one is refused.
+    batches ahead (it must pickle). Under ``torchrun`` (`processes.place`) every process gives its
+    own part of the batch. `resume` goes on from `LAST` if it is there. `identity` holds what else a
+    checkpoint depends on: another one is refused.
 
     `TrainingError` for a loss or gradient that is not finite (`LAST` is then as it was last saved),
     a checkpoint that does not fit, or a folder in use; `OutputError` where the disk is full.
