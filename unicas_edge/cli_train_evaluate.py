@@ -24,25 +24,25 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="PREDICTIONS.csv|SCREENED...",
-            help="A CSV file with columns label, prob_<class>..., [group], [fold]; or, with "
-            "--truth, output folders of screen, their summary.csv or result.json.",
+            help="A CSV file with columns label, prob_<class>..., and where known group, fold; "
+            "or, with --truth, output folders of screen, their summary.csv or result.json.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV of slides: wsi or name, a column a task, [group], [fold]."),
+        typer.Option(help="CSV of slides: wsi or name, a column a task; group, fold."),
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="Task; of slides, the ones to evaluate [default: all].")
+        list[str] | None, typer.Option(help="Task; of slides, the ones to evaluate (default: all).")
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The positive one of two classes [default: the last].")
+        str | None, typer.Option(help="The positive one of two classes (default: the last).")
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Positive from here on [default: 0.5; of slides, the bundle's]."
+            min=0, max=1, help="Positive from here on (default: 0.5; of slides, the bundle's)."
         ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="What was evaluated on what, split how.")] = "",
@@ -56,6 +56,7 @@ def evaluate(
     Groups are resampled whole (cells of one field are not independent); with folds, intervals are
     across folds.
     """
+    _need_extra()
     from unicas_edge.train.evaluate import evaluate_predictions, refuse_existing, write_report
     from unicas_edge.train.evaluate_report import markdown
 
@@ -73,6 +74,20 @@ def evaluate(
             typer.echo("\n".join(map(str, written)) + "\n")
     if as_json:
         typer.echo(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
+
+
+def _need_extra() -> None:
+    """`TrainingError` where the extra `train` is not installed."""
+    from importlib.util import find_spec
+
+    from unicas_edge.errors import TrainingError
+
+    for library in ("torch", "torchmetrics", "scipy", "matplotlib"):
+        if find_spec(library) is None:
+            raise TrainingError(
+                f"evaluation needs {library}, which screening does not: "
+                "pip install 'unicas-edge[train]'"
+            )
 
 
 def _given(

@@ -206,7 +206,8 @@ def _notices(given: Predictions, interval: Interval, found: Sequence[Figure]) ->
             "(Bengio and Grandvalet, JMLR 2004)"
         )
     elif interval.units < FEW:
-        notices.append(f"{interval.units} units resampled: intervals of so few are too narrow")
+        what = "cases" if given.groups is None else "groups"
+        notices.append(f"{interval.units} {what} resampled: intervals of so few are too narrow")
     rare = [f.name for f in found if f.undefined > MANY * interval.count]
     if rare:
         notices.append(

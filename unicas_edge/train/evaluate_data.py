@@ -180,12 +180,14 @@ def _numbered(
 ) -> NDArray[np.int64] | None:
     if given is None:
         return None
-    if len(given) != n:
+    if np.asarray(given).shape != (n,):
         raise TrainingError(f"{source}: {len(given)} {what}s for {n} cases")
-    found, numbers = np.unique(np.asarray(given), return_inverse=True)
+    # by first appearance: what the groups are called is not to change the resamples
+    found: dict[Any, int] = {}
+    numbers = [found.setdefault(name, len(found)) for name in np.asarray(given).tolist()]
     if len(found) < 2:
         raise TrainingError(
             f"{source}: every case is of the same {what}; no interval can come of that, "
             f"so give two {what}s or none"
         )
-    return numbers.reshape(n).astype(np.int64)
+    return np.array(numbers, np.int64)

@@ -11,6 +11,7 @@ from unicas_edge.errors import OutputError, TrainingError
 from unicas_edge.report.names import safe_name
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.report.summary import SUMMARY, Row, read_summary
+from unicas_edge.result import NOTICE
 from unicas_edge.train.evaluate_csv import PROBABILITY
 from unicas_edge.train.evaluate_data import MAX_CASES
 
@@ -20,13 +21,17 @@ _TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class Judged:
-    """A screened slide: the names it goes by, probability and decision of each task."""
+    """A screened slide: the names it goes by, probability and decision of each task.
+
+    `thresholds` are empty where only a summary is left; `notices` are what its result warns of.
+    """
 
     name: str
     aliases: frozenset[str]
     probabilities: dict[str, float | None]
     decisions: dict[str, str]
     thresholds: dict[str, float]
+    notices: tuple[str, ...]
 
 
 def read_judged(sources: Sequence[Path]) -> list[Judged]:
@@ -62,6 +67,7 @@ def _from_result(source: Path) -> Judged:
         {task.name: task.probability for task in result.tasks},
         {task.name: task.decision for task in result.tasks},
         {task.name: task.threshold for task in result.tasks},
+        tuple(notice for notice in result.notices if notice != NOTICE),
     )  # fmt: skip
 
 
@@ -76,6 +82,7 @@ def _from_row(row: Row, summary: Path) -> Judged:
         name, _aliases(name, row["slide"].removeprefix("'")),
         {task: _probability(row[PROBABILITY + task], name, summary) for task in tasks},
         decisions, _thresholds(summary.parent / "slides", name),
+        tuple(part for part in row.get("notice", "").split("; ") if part not in ("", NOTICE)),
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ UNSATISFACTORY, NO_PROBABILITY, UNKNOWN = "unsatisfactory", "without a probabili
 
 #: Probabilities of a summary have six digits.
 _ROUNDED = 1e-6
+#: Different warnings of results that are passed on.
+_NOTICES = 8
 _FIXED = ("wsi", "name", "group", "fold")
 _WORDS = {
     **dict.fromkeys(("1", "positive", "true", "yes"), True),
@@ -158,6 +160,9 @@ def _of_task(
             left_out[reason] += 1
         else:
             kept.append((slide, known, label))
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise TrainingError(f"{truth}: {task}: no slide is left to evaluate: {reasons}")
     used, notices = _threshold(task, [slide for slide, _, _ in kept], threshold)
     made = predictions(
         [int(label) for _, _, label in kept],
@@ -165,8 +170,8 @@ def _of_task(
         classes=("negative", "positive"), positive="positive",
         groups=_cells("group", [known for _, known, _ in kept], truth),
         folds=_cells("fold", [known for _, known, _ in kept], truth),
-        left_out=dict(left_out), notices=notices, source=f"{truth}: {task}",
-        row=lambda i: kept[i][0].name,
+        left_out=dict(left_out), notices=[*notices, *_warned([slide for slide, _, _ in kept])],
+        source=f"{task} (truth in {truth})", row=lambda i: kept[i][0].name,
     )  # fmt: skip
     return made, used
 
@@ -200,6 +205,12 @@ def _cells(what: str, rows: Sequence[Known], truth: Path) -> list[str] | None:
             f"{truth}: no {what} in {some(empty, lambda i: f'line {rows[i].line}')}"
         )
     return [cell for cell in cells if cell]
+
+
+def _warned(slides: Sequence[Judged]) -> list[str]:
+    """Return what the slides' results warn of, and for how many of them."""
+    counts = Counter(notice for slide in slides for notice in slide.notices)
+    return [f"{notice} ({count} slides)" for notice, count in counts.most_common(_NOTICES)]
 
 
 def _threshold(
