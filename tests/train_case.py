@@ -12,7 +12,7 @@ from unicas_edge.train.config import DistilConfig, PretrainConfig
 
 SHAPE = {"like": "vit-ti16", "size": 64, "width": 24, "depth": 2, "heads": 3, "hidden": 48}
 OPTIMISATION = {
-    "batch": 6, "steps": 6, "lr": 2e-3, "warmup_steps": 2, "save_every": 2, "validate_every": 3,
+    "batch": 6, "steps": 6, "lr": 2e-3, "warmup_steps": 2, "save_every": 4, "validate_every": 3,
 }  # fmt: skip
 DATA = {"tile_px": 80, "crop_px": 64, "tiles_per_slide": 32}
 

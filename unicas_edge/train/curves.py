@@ -96,7 +96,7 @@ def draw(path: Path, curves: Mapping[str, Curve], title: str) -> None:
         panels.setdefault(name.removeprefix("validation/"), []).append(name)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * rows), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.8))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, (name, members) in zip(axes, panels.items(), strict=False):
         for member in members:
@@ -108,8 +108,10 @@ def draw(path: Path, curves: Mapping[str, Curve], title: str) -> None:
             panel.legend(fontsize=8)
     for panel in axes[len(panels) :]:
         panel.set_visible(False)
-    figure.suptitle(title, fontsize=11)
-    figure.supxlabel("step", fontsize=9)
+    high = 2.8 * rows + 0.8  # inches; matplotlib's own layouts take most of the time
+    figure.subplots_adjust(0.6 / (4.2 * columns), 0.55 / high, 0.98, 1 - 0.75 / high, 0.2, 0.35)
+    figure.suptitle(title, fontsize=11, y=1 - 0.2 / high, va="top")
+    figure.supxlabel("step", fontsize=9, y=0.1 / high, va="bottom")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
