@@ -85,11 +85,15 @@ def _shortfalls(bundle: Bundle, model: Model) -> list[str] | None:
 def weights_sha256(bundle: Bundle, model: Model) -> str:
     """Return a SHA-256 of all that a model runs: its file and those that hold its tensors.
 
-    These begin with its name (``encoder.onnx.data``, ``encoder.bin``); of one file it is its own.
+    These begin with its whole name (``encoder.onnx.data``) or are an IR's ``.bin``; another form's
+    (``encoder.openvino-int8.xml``) do not count. Of one file it is its own.
     """
     name = model.path.relative_to(bundle.root).as_posix()
-    stem = name.rsplit(".", 1)[0] + "."
-    hashes = [sha for file, sha in sorted(bundle.manifest.files.items()) if file.startswith(stem)]
+    own = {name, f"{name.removesuffix('.xml')}.bin"}
+    hashes = [
+        sha for file, sha in sorted(bundle.manifest.files.items())
+        if file in own or file.startswith(f"{name}.")
+    ]  # fmt: skip
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -48,8 +48,11 @@ def write_speeds(bundle: Bundle, speeds: Speeds) -> Path:
     kept = dict(list(entries.items())[-_KEPT:])
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(kept, indent=1))
-    part.replace(path)
+    try:
+        part.write_text(json.dumps(kept, indent=1))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # still there only if it could not be written
     return path
 
 
