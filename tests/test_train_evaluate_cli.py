@@ -212,7 +212,7 @@ def test_screened_slides_meet_their_truth_at_the_bundles_threshold(source, key, 
     np.testing.assert_allclose(made.scores, [0.9, 0.2, 0.8, 0.31, 0.4])
     assert made.left_out["unsatisfactory"] == 1
     assert made.left_out.get("without truth", 0) == (0 if source == "results" else 1)
-    assert f"{UNTRAINED} (5 slides)" in made.notices
+    assert made.notices == (f"{UNTRAINED} (5 slides)",)
 
 
 def test_slides_are_evaluated_on_the_command_line_a_file_each_task(app, tmp_path):

@@ -82,7 +82,7 @@ def _from_row(row: Row, summary: Path) -> Judged:
         name, _aliases(name, row["slide"].removeprefix("'")),
         {task: _probability(row[PROBABILITY + task], name, summary) for task in tasks},
         decisions, _thresholds(summary.parent / "slides", name),
-        tuple(part for part in row.get("notice", "").split("; ") if part not in ("", NOTICE)),
+        tuple(filter(None, row.get("notice", "").replace(NOTICE, "").split("; "))),
     )  # fmt: skip
 
 
