@@ -134,10 +134,10 @@ def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> d
     for _ in range(options.rounds):
         expected, base = eager(work, tiles)
         print(f"torch eager: {base:.3f} tiles/s")
-        for label in rows:
+        for label, row in rows.items():
             found = probe(*contestants(bundles)[label], tiles)
-            rows[label]["ratios"].append(found.tiles_per_second / base)
-            rows[label]["cosine_to_torch"] = float(cosine(found.tokens, expected).mean())
+            row["ratios"].append(found.tiles_per_second / base)
+            row["cosine_to_torch"] = float(cosine(found.tokens, expected).mean())
     return {label: row | {"ratio": median(row["ratios"])} for label, row in rows.items()}
 
 

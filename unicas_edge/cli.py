@@ -12,6 +12,7 @@ import typer
 
 from unicas_edge import __version__
 from unicas_edge.cli_bundle import bundle_app
+from unicas_edge.cli_classify import classify
 from unicas_edge.cli_export import export_app
 from unicas_edge.cli_options import (
     BackendOption,
@@ -23,6 +24,7 @@ from unicas_edge.cli_options import (
     say_untrained,
     show,
 )
+from unicas_edge.cli_train import train_app
 from unicas_edge.errors import UnicasError
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ app = typer.Typer(
 )
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(export_app, name="export")
+app.add_typer(train_app, name="train")
+app.command()(classify)
 
 
 def _max_tiles(text: str | None) -> int | Literal["all"] | None:
