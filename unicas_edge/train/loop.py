@@ -135,9 +135,7 @@ class _Run:
         self.optimiser = optimiser_of(trainable.parameters(), settings)
         self.whole: nn.Module = _Whole(trainable)
         if world > 1:  # a loss need not use every parameter: tasks are masked
-            self.whole = DistributedDataParallel(
-                self.whole, broadcast_buffers=False, find_unused_parameters=True
-            )
+            self.whole = DistributedDataParallel(self.whole, find_unused_parameters=True)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ from unicas_edge.tiles import Grid, grid_of, plan
 
 UInt8Image = NDArray[np.uint8]
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Slides kept open, and plans kept (4,800 tiles: 38 kB each).
 _OPEN, _PLANS = 8, 1000
@@ -95,18 +96,20 @@ class SlideTiles:
     ) -> None:  # fmt: skip
         found = [target for path in sources for target in find_targets(path, recursive=True)]
         self.spec, self.slides_per_draw = spec, slides_per_draw
-        self.targets, self.left_out = survey(found, self._usable, most_unreadable)
-        self.tiles = len(self.targets) * spec.max_tiles
+        usable, self.left_out = survey(found, self._usable, most_unreadable)
+        self.targets = [target for target, _ in usable]
+        self.tiles = sum(tiles for _, tiles in usable)
         self.identity = _identity("slides", [target.path for target in self.targets])
         self._slides: OrderedDict[int, _Planned] = OrderedDict()
         self._plans: OrderedDict[int, NDArray[np.int32]] = OrderedDict()
 
-    def _usable(self, target: Target) -> Target:
+    def _usable(self, target: Target) -> tuple[Target, int]:
+        """Return the slide, and how many tiles of it are drawn from."""
         if target.problem is not None:
             raise TrainingError(f"{target.path}: {target.problem}")
         with open_slide(target.path, "auto", target.mpp) as slide:
-            grid_of(self.spec, slide.width, slide.height, slide.spacing.um_px)
-        return target
+            grid = grid_of(self.spec, slide.width, slide.height, slide.spacing.um_px)
+        return target, min(self.spec.max_tiles, grid.rows * grid.cols)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open slides behind: another process opens its own."""
@@ -195,13 +198,14 @@ class Mixed:
 
 
 def survey(
-    items: Iterable[T], check: Callable[[T], T], most_unreadable: float
-) -> tuple[list[T], list[str]]:
-    """Return what `check` passes of `items`, and a line about each that raised `UnicasError`.
+    items: Iterable[T], check: Callable[[T], U], most_unreadable: float
+) -> tuple[list[U], list[str]]:
+    """Return what `check` gives of `items`, and a line about each that raised `UnicasError`.
 
     `TrainingError` if that is more than a share `most_unreadable`, or everything.
     """
-    kept, lines = [], []
+    kept: list[U] = []
+    lines: list[str] = []
     for item in items:
         try:
             kept.append(check(item))
