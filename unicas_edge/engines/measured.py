@@ -57,7 +57,7 @@ def write_speeds(bundle: Bundle, speeds: Speeds) -> Path:
 
 
 def _key(bundle: Bundle) -> str:
-    encoder = bundle.manifest.encoder.source_sha256 or bundle.digest
+    encoder = bundle.manifest.files[bundle.manifest.encoder.file]
     return f"{encoder} {processor()} {usable_cores()}"
 
 
