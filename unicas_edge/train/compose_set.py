@@ -1,0 +1,139 @@
+"""Sets of composed slides: as files with a table of labels, or as bags of tokens to train on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines import Encoder
+from unicas_edge.errors import OutputError, TrainingError
+from unicas_edge.measure import is_background, measure
+from unicas_edge.normalise import centre_crop
+from unicas_edge.regions import view_tokens
+from unicas_edge.report.files import atomic_write, output_errors
+from unicas_edge.sample.pyramid import encode_tile
+from unicas_edge.storage import Float32
+from unicas_edge.tiles import Cell, grid_of, plan
+from unicas_edge.train.bags_data import MISSING, Bag, BagSet
+from unicas_edge.train.compose import Composer, Slide
+from unicas_edge.train.compose_choice import GRADES, NILM, TASKS
+from unicas_edge.train.compose_pixels import UInt8Image
+from unicas_edge.train.compose_recipe import Recipe
+from unicas_edge.train.compose_sources import TILE, UM_PX
+
+TABLE = "labels.csv"
+#: the paper's subtypes, in the order of their class numbers; carcinoma has none
+SUBTYPES = (NILM, *(name for name in GRADES.values() if name))
+_MOST = 100_000
+
+
+def plans(
+    composer: Composer, count: int, seed: int = 0, recipe: Recipe | None = None
+) -> Iterator[tuple[str, Slide]]:
+    """Yield (name, slide): every combination of labels comes equally often, in random order.
+
+    Slide k of a seed is the same whatever `count` is, if the combinations' rounds of eight are.
+    """
+    if not 1 <= count <= _MOST or seed < 0:
+        raise TrainingError(f"{count} slides from seed {seed}; 1 to {_MOST:,}, seeds from 0")
+    combinations = [dict(zip(TASKS, c, strict=True)) for c in product((False, True), repeat=3)]
+    for k in range(count):
+        turn, place = divmod(k, len(combinations))
+        order = np.random.default_rng([seed, turn]).permutation(len(combinations))
+        labels = combinations[int(order[place])]
+        one = int(np.random.default_rng([seed, turn, place]).integers(2**62))
+        yield f"{composer.pools.sources.part}-{seed}-{k:05}", composer.plan(one, labels, recipe)
+
+
+def write_set(
+    composer: Composer,
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    force: bool = False,
+    tell: Callable[[Path, Slide], None] = lambda _path, _slide: None,
+) -> Path:
+    """Write `count` slides (SVS with their truth) into `folder`, and `TABLE`, which is returned.
+
+    The table has a slide's ``name``, a column for each task (1 or 0) and its ``subtype``, blank for
+    none: what `train evaluate --truth` and `bags_data.read_table` read. `OutputError` where a
+    table is there and `force` is not given, or the disk does not take it.
+    """
+    table = folder / TABLE
+    if table.exists() and not force:
+        raise OutputError(f"{table}: exists; choose another folder, or --force replaces it")
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows: list[list[object]] = [["name", *TASKS, "subtype"]]
+    for name, slide in plans(composer, count, seed, recipe):
+        path = folder / f"{name}.svs"
+        slide.write(path)
+        rows.append([name, *(int(slide.labels[task]) for task in TASKS), _subtype(slide, "")])
+        tell(path, slide)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with atomic_write(table) as file:
+        file.write(text.getvalue().encode())
+    return table
+
+
+def token_bags(
+    composer: Composer,
+    bundle: Bundle,
+    encoder: Encoder,
+    count: int,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    subtype: bool = False,
+) -> BagSet:
+    """Return bags of `count` composed slides, no slide being written, in memory.
+
+    Tokens are those of `screen` without colour correction (`slide_tokens`). With `subtype` there is
+    a fourth task.
+    """
+    tasks = {**dict.fromkeys(TASKS, 2), **({"subtype": len(SUBTYPES)} if subtype else {})}
+    bags = []
+    for name, slide in plans(composer, count, seed, recipe):
+        labels = tuple(int(slide.labels[task]) for task in TASKS)
+        labels += (int(_subtype(slide, MISSING)),) if subtype else ()
+        bags.append(Bag(name, slide_tokens(slide, bundle, encoder), labels))
+    return BagSet(tuple(bags), tuple(tasks), tuple(tasks.values()), encoder.width)
+
+
+def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
+    """Return the tokens float32 [n, width] of a slide, in number and order those of `screen`.
+
+    That is, of the tiles that are not background among the bundle's `max_tiles` in canonical order.
+    """
+    spec, recipe = bundle.manifest.tile, slide.recipe
+    scores = np.array([len(jpeg) for jpeg in slide.encoded()], dtype=np.float64)
+    grid = grid_of(spec, recipe.columns * TILE, recipe.rows * TILE, UM_PX)
+    if (grid.rows, grid.cols) != (recipe.rows, recipe.columns):
+        raise TrainingError(
+            f"the bundle's tiles of {spec.size_px} pixels at {spec.um_px:g} um/px are not a "
+            f"composed slide's: {TILE} at {UM_PX:g}; write the slides and screen them"
+        )
+    cells = plan(grid, scores.reshape(recipe.rows, recipe.columns), spec.max_tiles)
+    return view_tokens(bundle, encoder, _cellular(slide, cells, spec.crop_px), ["tile"])["tile"]
+
+
+def _cellular(slide: Slide, cells: list[Cell], crop: int) -> Iterator[UInt8Image]:
+    for row, column in cells:
+        jpeg = encode_tile(slide.tile(row, column), slide.recipe.quality).jpeg
+        tile = simplejpeg.decode_jpeg(jpeg)
+        if not is_background(measure(centre_crop(tile, crop))):
+            yield tile
+
+
+def _subtype(slide: Slide, none: str | int) -> str | int:
+    return none if slide.subtype is None else SUBTYPES.index(slide.subtype)
