@@ -17,7 +17,8 @@ Table = Annotated[
     Path,
     typer.Argument(
         metavar="TABLE.csv",
-        help="A row a slide: name, a column a task (blank or -1: unknown); if given, group, task_id.",
+        help="A row a slide: name, a column a task (blank or -1: unknown), "
+        "and if known group and task_id.",
     ),
 ]
 Bags = Annotated[
