@@ -236,8 +236,8 @@ def claims(content, sizes):
     [
         ((160, 2**32 - 32), "134217727 tiles"),
         ((2**32 - 32, 2**32 - 32), "134217727 tiles"),
-        ((320, 320), "cut off|Bad CRC"),
-        ((64, 160), "cut off|Bad CRC"),
+        ((320, 320), "cut off|Bad CRC|Overlapped"),
+        ((64, 160), "cut off|Bad CRC|Overlapped"),
         ((160, 64), "Bad CRC|more bytes|cut off"),
     ],
 )

@@ -79,8 +79,8 @@ def test_speeds_are_of_one_processor_and_its_cores(bundle, monkeypatch):
 
 def test_speeds_are_of_one_encoder(bundle):
     write_speeds(bundle, SPEEDS)
-    spec = bundle.manifest.encoder.model_copy(update={"source_sha256": "5" * 64})
-    other = Bundle(bundle.root, bundle.manifest.model_copy(update={"encoder": spec}), bundle.digest)
+    files = bundle.manifest.files | {bundle.manifest.encoder.file: "5" * 64}
+    other = Bundle(bundle.root, bundle.manifest.model_copy(update={"files": files}), bundle.digest)
     assert read_speeds(other) == {}
     write_speeds(other, {("openvino", "fp32"): 9.0})
     assert read_speeds(bundle) == SPEEDS
