@@ -64,13 +64,13 @@ def screen(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")] = Path("out"),
     bundle: BundleOption = None,
     max_tiles: Annotated[
-        str | None, typer.Option(help="Tiles to look at, or 'all' [default: the bundle's, 800]")
+        str | None, typer.Option(help="Tiles to look at, or 'all' (default: the bundle's, 800)")
     ] = None,
     mpp: MppOption = None,
     reader: ReaderOption = "auto",
     colour: Annotated[
         str | None,
-        typer.Option(help="none, white-balance or reinhard [default: the bundle's]"),
+        typer.Option(help="none, white-balance or reinhard (default: the bundle's)"),
     ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
@@ -82,7 +82,7 @@ def screen(
         ),
     ] = False,
     num_workers: Annotated[
-        int | None, typer.Option(min=1, help="Encoder threads [default: every core]")
+        int | None, typer.Option(min=1, help="Encoder threads (default: every core)")
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Tiles a batch, or 'auto'.")] = "auto",
     profile: Annotated[

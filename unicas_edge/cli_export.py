@@ -71,7 +71,7 @@ def export_encoder(
         typer.Option(help="With --uint8: 12 numbers, rows of r g b 1, applied to RGB in [0, 1]."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the bundle [default: the architecture's]")
+        str | None, typer.Option(help="Name of the bundle (default: the architecture's)")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
@@ -101,7 +101,7 @@ def export_aggregator(
         typer.Option(
             metavar="NAME[=THRESHOLD]",
             help="A task, in the checkpoint's order; repeated "
-            "[default: cancer, candidiasis, cluecell at 0.5]",
+            "(default: cancer, candidiasis, cluecell at 0.5)",
         ),
     ] = None,
     force: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Model bundle folder [default: the embedded one]")
+    Path | None, typer.Option("--bundle", help="Model bundle folder (default: the embedded one)")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else, to stdout.")]
 MppOption = Annotated[
@@ -49,3 +49,17 @@ def say_untrained(*, trained: bool) -> None:
 
     if not trained:
         typer.echo(UNTRAINED, err=True)
+
+
+def need_train(*libraries: str) -> None:
+    """`TrainingError` where a library that the extra `train` brings is not installed."""
+    from importlib.util import find_spec
+
+    from unicas_edge.errors import TrainingError
+
+    for library in libraries:
+        if find_spec(library) is None:
+            raise TrainingError(
+                f"training needs {library}, which screening does not: "
+                "pip install 'unicas-edge[train]'"
+            )

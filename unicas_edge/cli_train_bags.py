@@ -31,7 +31,7 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option(
         "--task", metavar="NAME[=CLASSES]",
-        help="A column to learn; repeated [default: cancer, candidiasis, cluecell].",
+        help="A column to learn; repeated (default: cancer, candidiasis, cluecell).",
     ),
 ]  # fmt: skip
 Missing = Annotated[
@@ -95,7 +95,7 @@ def aggregator(
     output: Output,
     validation: Annotated[
         Path | None,
-        typer.Option(help="Table of the validation slides [default: a fifth of the groups]."),
+        typer.Option(help="Table of the validation slides (default: a fifth of the groups)."),
     ] = None,
     task: Tasks = None,
     width: Annotated[int, typer.Option(min=1, help="Of the tokens.")] = 1024,
@@ -169,7 +169,7 @@ def calibrate(
     task: Tasks = None,
     sensitivity: Annotated[
         float | None,
-        typer.Option(help="Reach it, at the highest threshold [default: best Youden index]."),
+        typer.Option(help="Reach it, at the highest threshold (default: best Youden index)."),
     ] = None,
     missing: Missing = False,
     force: Force = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicas_edge.cli_options import JsonOption
+from unicas_edge.cli_options import JsonOption, need_train
 
 if TYPE_CHECKING:
     from unicas_edge.train.evaluate_data import Predictions
@@ -56,7 +56,7 @@ def evaluate(
     Groups are resampled whole (cells of one field are not independent); with folds, intervals are
     across folds.
     """
-    _need_extra()
+    need_train("torch", "torchmetrics", "scipy", "matplotlib")
     from unicas_edge.train.evaluate import evaluate_predictions, refuse_existing, write_report
     from unicas_edge.train.evaluate_report import markdown
 
@@ -74,20 +74,6 @@ def evaluate(
             typer.echo("\n".join(map(str, written)) + "\n")
     if as_json:
         typer.echo(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
-
-
-def _need_extra() -> None:
-    """`TrainingError` where the extra `train` is not installed."""
-    from importlib.util import find_spec
-
-    from unicas_edge.errors import TrainingError
-
-    for library in ("torch", "torchmetrics", "scipy", "matplotlib"):
-        if find_spec(library) is None:
-            raise TrainingError(
-                f"evaluation needs {library}, which screening does not: "
-                "pip install 'unicas-edge[train]'"
-            )
 
 
 def _given(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unicas_edge.cli_options import say_untrained
+from unicas_edge.cli_options import need_train, say_untrained
 
 if TYPE_CHECKING:
     from unicas_edge.train.heads_make import Made
@@ -58,7 +58,7 @@ def heads(
 
     Folds are made by group: a field of cells is never split between training and test.
     """
-    _need_extra()
+    need_train("torch", "torchmetrics", "sklearn", "scipy", "matplotlib")
     from unicas_edge.bundle import Bundle
     from unicas_edge.errors import OutputError
     from unicas_edge.staging import check_places
@@ -89,20 +89,6 @@ def heads(
     written = write_heads(bundle, output, [made.head], force=force)
     _say(made, output)
     say_untrained(trained=written.manifest.trained)
-
-
-def _need_extra() -> None:
-    """`TrainingError` where the extra `train` is not installed."""
-    from importlib.util import find_spec
-
-    from unicas_edge.errors import TrainingError
-
-    for library in ("torch", "torchmetrics", "sklearn", "scipy", "matplotlib"):
-        if find_spec(library) is None:
-            raise TrainingError(
-                f"training needs {library}, which screening does not: "
-                "pip install 'unicas-edge[train]'"
-            )
 
 
 def _tasks(name: str, shots: int | None) -> list[str]:
