@@ -2,6 +2,7 @@
 
 ``python -m tests.loop_case FOLDER stop STEP``: make the file FOLDER/reached at batch STEP and wait.
 ``python -m tests.loop_case FOLDER full``: save under a limit on file size, as on a full disk.
+``python -m tests.loop_case FOLDER workers``: let another process make the batches.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def _waiting(folder, step):
 def main():
     torch.set_num_threads(1)
     folder, what, *rest = sys.argv[1:]
-    if what == "stop":
+    if what == "workers":
+        fit(Tiny(), batch, SETTINGS, Path(folder), workers=1)
+    elif what == "stop":
         fit(Tiny(), _waiting(Path(folder), int(rest[0])), SETTINGS, Path(folder))
     import resource
 

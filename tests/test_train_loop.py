@@ -85,8 +85,11 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_pa
 
 
 def test_batches_made_by_other_processes_change_nothing(tmp_path):
+    """In a program of its own: once a test process with many libraries loaded died of it."""
     run_in(tmp_path / "one")
-    run_in(tmp_path / "two", workers=1)
+    apart = program(tmp_path / "two", "workers")
+    told = apart.communicate(timeout=120)[1]
+    assert apart.returncode == 0, told
     assert same(state_of(tmp_path / "one"), state_of(tmp_path / "two"))
 
 
