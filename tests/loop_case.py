@@ -79,7 +79,8 @@ def main():
     folder, what, *rest = sys.argv[1:]
     if what == "workers":
         fit(Tiny(), batch, SETTINGS, Path(folder), workers=1)
-    elif what == "stop":
+        return
+    if what == "stop":
         fit(Tiny(), _waiting(Path(folder), int(rest[0])), SETTINGS, Path(folder))
     import resource
 
