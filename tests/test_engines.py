@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engine_case import encode
 from tests.numpy_maths import gelu, layer_norm, softmax
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import Encoder, EngineOptions, machine, open_encoder, plan_batches
@@ -29,18 +30,6 @@ def bundle():
 @pytest.fixture(scope="module")
 def tiles():
     return np.random.default_rng(3).standard_normal((9, 3, 224, 224), dtype="f4")
-
-
-def encode(encoder, tiles, order=None):
-    """Tokens of the tiles, batch by batch in the given order, the last batch padded."""
-    order = np.arange(len(tiles)) if order is None else np.asarray(order)
-    tokens = np.empty((len(tiles), encoder.width), dtype="f4")
-    for start in range(0, len(order), encoder.batch_size):
-        rows = order[start : start + encoder.batch_size]
-        batch = np.zeros((encoder.batch_size, *tiles.shape[1:]), dtype=encoder.dtype)
-        batch[: len(rows)] = tiles[rows]
-        tokens[rows] = encoder.encode(batch)[: len(rows)]
-    return tokens
 
 
 @pytest.fixture(scope="module")
