@@ -177,6 +177,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711),
         tile_px=512,
     ),
+    # for processors alone: 100 patches, and DINOv2's ViT-S/14 to begin with (`train.pretrained`)
+    "vit-s22-8": Architecture(
+        ViT(size=220, patch=22, width=384, depth=8, heads=6, hidden=1536, layer_scale=True), _ASK,
+    ),
     "vit-s16": Architecture(ViT(width=384, heads=6, hidden=1536), _ASK),
     "vit-ti16": Architecture(ViT(), _ASK),
 }  # fmt: skip

@@ -98,6 +98,7 @@ def timm_model(name, depth=2):
             "conch": lambda: Conch(
                 Reference(**plain | {"img_size": 448}, patch_size=16, embed_dim=768, num_heads=12)
             ),
+            "vit-s22-8": lambda: create("vit_small_patch14_dinov2", img_size=220, patch_size=22),
             "vit-s16": lambda: create("vit_small_patch16_224"),
             "vit-ti16": lambda: create("vit_tiny_patch16_224"),
         }[name]()  # fmt: skip
@@ -152,7 +153,7 @@ def test_every_architecture_has_the_keys_and_shapes_of_the_whole_model(name):
         assert {key: tuple(value.shape) for key, value in theirs.items()} == shapes
     assert vit.out_width == {
         "unicas": 1024, "uni": 1024, "h-optimus-0": 1536, "prov-gigapath": 1536, "hibou-b": 768,
-        "conch": 512, "vit-s16": 384, "vit-ti16": 192,
+        "conch": 512, "vit-s22-8": 384, "vit-s16": 384, "vit-ti16": 192,
     }[name]  # fmt: skip
 
 

@@ -90,10 +90,24 @@ def _flat(value: object, key: str = "") -> dict[str, object]:
 def save_weights(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors as safetensors to `path`, which holds them or what it held before."""
+    """Write tensors as safetensors to `path`, which holds them or what it held before.
+
+    The same tensors and metadata give the same bytes.
+    """
     held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with atomic_write(path) as file:
-        file.write(as_safetensors(held, None if metadata is None else dict(metadata)))
+        file.write(_ordered(as_safetensors(held, None if metadata is None else dict(metadata))))
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata by name: the library's order changes each run."""
+    begin = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:begin])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned to their elements
+    return len(text).to_bytes(8, "little") + text + data[begin:]
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -32,6 +32,8 @@ TABLE = "labels.csv"
 #: the paper's subtypes, in the order of their class numbers; carcinoma has none
 SUBTYPES = (NILM, *(name for name in GRADES.values() if name))
 _MOST = 100_000
+#: So many tiles of a slide are held as JPEG, 15 kB each, while its bag is made.
+_HELD = 4_096
 
 
 def plans(
@@ -95,19 +97,34 @@ def token_bags(
     seed: int = 0,
     recipe: Recipe | None = None,
     subtype: bool = False,
+    folder: Path | None = None,
 ) -> BagSet:
     """Return bags of `count` composed slides, no slide being written, in memory.
 
     Tokens are those of `screen` without colour correction (`slide_tokens`). With `subtype` there is
-    a fourth task.
+    a fourth task. With `folder` they are kept there, ``<slide>.npy``, and those that are there
+    already are taken as they are: a folder belongs to one encoder, set of sources and recipe.
     """
     tasks = {**dict.fromkeys(TASKS, 2), **({"subtype": len(SUBTYPES)} if subtype else {})}
     bags = []
     for name, slide in plans(composer, count, seed, recipe):
         labels = tuple(int(slide.labels[task]) for task in TASKS)
         labels += (int(_subtype(slide, MISSING)),) if subtype else ()
-        bags.append(Bag(name, slide_tokens(slide, bundle, encoder), labels))
+        where = None if folder is None else folder / f"{name}.npy"
+        bags.append(Bag(name, _kept(where, slide, bundle, encoder), labels))
     return BagSet(tuple(bags), tuple(tasks), tuple(tasks.values()), encoder.width)
+
+
+def _kept(where: Path | None, slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32 | Path:
+    if where is None:
+        return slide_tokens(slide, bundle, encoder)
+    if not where.exists():
+        tokens = slide_tokens(slide, bundle, encoder)
+        with output_errors(where):
+            where.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(where) as file:
+            np.save(file, tokens)
+    return where
 
 
 def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
@@ -116,7 +133,9 @@ def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
     That is, of the tiles that are not background among the bundle's `max_tiles` in canonical order.
     """
     spec, recipe = bundle.manifest.tile, slide.recipe
-    scores = np.array([len(jpeg) for jpeg in slide.encoded()], dtype=np.float64)
+    small = recipe.tiles <= _HELD  # larger ones are composed twice rather than held
+    streams = list(slide.encoded()) if small else slide.encoded()
+    scores = np.array([len(jpeg) for jpeg in streams], dtype=np.float64)
     grid = grid_of(spec, recipe.columns * TILE, recipe.rows * TILE, UM_PX)
     if (grid.rows, grid.cols) != (recipe.rows, recipe.columns):
         raise TrainingError(
@@ -124,12 +143,20 @@ def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
             f"composed slide's: {TILE} at {UM_PX:g}; write the slides and screen them"
         )
     cells = plan(grid, scores.reshape(recipe.rows, recipe.columns), spec.max_tiles)
-    return view_tokens(bundle, encoder, _cellular(slide, cells, spec.crop_px), ["tile"])["tile"]
+    held = streams if isinstance(streams, list) else []
+    tiles = _cellular(slide, cells, spec.crop_px, held)
+    return view_tokens(bundle, encoder, tiles, ["tile"])["tile"]
 
 
-def _cellular(slide: Slide, cells: list[Cell], crop: int) -> Iterator[UInt8Image]:
+def _cellular(
+    slide: Slide, cells: list[Cell], crop: int, held: list[bytes]
+) -> Iterator[UInt8Image]:
     for row, column in cells:
-        jpeg = encode_tile(slide.tile(row, column), slide.recipe.quality).jpeg
+        jpeg = (
+            held[row * slide.recipe.columns + column]
+            if held
+            else encode_tile(slide.tile(row, column), slide.recipe.quality).jpeg
+        )
         tile = simplejpeg.decode_jpeg(jpeg)
         if not is_background(measure(centre_crop(tile, crop))):
             yield tile

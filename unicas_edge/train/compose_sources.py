@@ -70,6 +70,19 @@ class Sources:
     unreadable: tuple[str, ...] = ()
     part: str = "all"
 
+    def folds(self, seed: int = 0) -> dict[str, int]:
+        """Return the fold of every field, by the pieces' `group`: what `split` goes by."""
+        pieces = (*self.lbc, *self.cric, *self.cells, *self.crops)
+        return folds_of({piece.group: piece.stratum for piece in pieces}, FOLDS, seed)
+
+    def joined(self, other: Sources) -> Sources:
+        """Return the pieces of both parts."""
+        return replace(
+            self, part=f"{self.part}+{other.part}", lbc=self.lbc + other.lbc,
+            cric=self.cric + other.cric, cells=self.cells + other.cells,
+            crops=self.crops + other.crops,
+        )  # fmt: skip
+
     def split(self, part: str, fold: int = 0, seed: int = 0) -> Sources:
         """Return the pieces of one part: fold `fold` is the test, the next one validation.
 
@@ -78,8 +91,7 @@ class Sources:
         """
         if part not in PARTS or not 0 <= fold < FOLDS:
             raise TrainingError(f"no part {part!r} of fold {fold}; {', '.join(PARTS)}, 0 to 4")
-        pieces = (*self.lbc, *self.cric, *self.cells, *self.crops)
-        fold_of = folds_of({piece.group: piece.stratum for piece in pieces}, FOLDS, seed)
+        fold_of = self.folds(seed)
         name = {fold: "test", (fold + 1) % FOLDS: "val"}
 
         def mine(pool: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -61,13 +61,13 @@ class FitSettings:
         if self.batch < 1 or self.epochs < 1 or not 0 <= self.drop_tiles < 1:
             raise TrainingError(f"a batch and an epoch at least, drop_tiles in 0 to 1: {self}")
 
-    def loop(self, bags: int) -> loop.Settings:
-        """Return the settings of the loop for so many bags."""
+    def loop(self, bags: int, *, choose: bool = True) -> loop.Settings:
+        """Return the settings of the loop for so many bags; `choose` the best epoch, or not."""
         every = -(-bags // self.batch)
         return loop.Settings(
             steps=every * self.epochs, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed,
-            validate_every=every, save_every=every, keep=("auc", "max"), patience=self.patience,
-            optimiser="adam",
+            validate_every=every if choose else 0, save_every=every, optimiser="adam",
+            keep=("auc", "max") if choose else None, patience=self.patience if choose else None,
         )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def make_model(bags: BagSet, kind: str = "", **changes: Any) -> nn.Module:  # no
 def fit_aggregator(
     model: nn.Module,
     train: BagSet,
-    validation: BagSet,
+    validation: BagSet | None,
     settings: FitSettings,
     folder: Path,
     *,
@@ -106,19 +106,20 @@ def fit_aggregator(
 ) -> loop.History:
     """Train `model`, which then holds the weights best on validation (mean AUC of the tasks).
 
-    The run is left in `folder` (`loop.fit`), an aggregator as `WEIGHTS` too: what `unicas-edge
+    Without `validation` it holds those of the last epoch. The run is left in `folder` (`loop.fit`), an aggregator as `WEIGHTS` too: what `unicas-edge
     export aggregator` and `Aggregator.load` read. `TrainingError` for a task with one class in
     either set, and what `loop.fit` raises.
     """
     for what, bags in (("training", train), ("validation", validation)):
-        bags.check_classes(what)
-    if (train.tasks, train.classes, train.width) != (
+        if bags is not None:
+            bags.check_classes(what)
+    if validation is not None and (train.tasks, train.classes, train.width) != (
         validation.tasks, validation.classes, validation.width,
     ):  # fmt: skip
         raise TrainingError("training and validation differ in tasks, classes or width of tokens")
     trained = _BagTraining(model, train, validation, settings)
     history = loop.fit(
-        trained, trained.batch, settings.loop(len(train)), folder, resume=resume, device=device,
+        trained, trained.batch, settings.loop(len(train), choose=validation is not None), folder, resume=resume, device=device,
         identity=trained.identity(), title="aggregator",
     )  # fmt: skip
     _take_best(model, folder / loop.BEST)
@@ -138,7 +139,7 @@ class _BagTraining:
     """`loop.Trainable` of a model on bags."""
 
     def __init__(
-        self, model: nn.Module, train: BagSet, validation: BagSet, settings: FitSettings
+        self, model: nn.Module, train: BagSet, validation: BagSet | None, settings: FitSettings
     ) -> None:
         self.modules: dict[str, nn.Module] = {_NAME: model}
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
@@ -200,6 +201,8 @@ class _BagTraining:
 
     def validate(self) -> dict[str, float]:
         """Return the AUC of each task, as `auc` has it, and their mean."""
+        if self.validation is None:
+            return {}
         found = predict(self.model, self.validation)
         aucs = {
             f"auc_{task}": auc(found[i], self.validation.labels[:, i])

@@ -68,30 +68,35 @@ def _held_out(labels: Indices, groups: Sequence[str], seed: int) -> NDArray[np.b
 
 
 def cross_validate(
-    tokens: Float32,
+    tokens: Float32 | Sequence[Float32],
     data: Regions,
-    k: int,
+    folds: int | Indices,
     probing: Probing,
     folder: Path | None = None,
     tell: Tell = lambda _: None,
 ) -> Tested:
     """Return the logits of every case by a head trained on the other folds' groups.
 
-    Folds are `grouped_folds` by `probing.seed`; a fifth of the training groups is held out for
-    early stopping. The runs go to ``fold-<i>`` in `folder`.
+    So many `folds` are `grouped_folds` by `probing.seed`; an array int64 [n] says them itself. For
+    an encoder that was trained on the data too, `tokens` are those of each fold's own encoder, all
+    float32 [n, width]. A fifth of the training groups is held out for early stopping. The runs go
+    to ``fold-<i>`` in `folder`.
     """
-    folds = grouped_folds(data.labels, data.groups, k, probing.seed)
+    if isinstance(folds, int):
+        folds = grouped_folds(data.labels, data.groups, folds, probing.seed)
+    k = int(folds.max()) + 1
     logits = np.empty((len(data), len(data.classes)))
     epochs = []
     for fold in range(k):
+        mine = tokens if isinstance(tokens, np.ndarray) else tokens[fold]
         rest, test = np.flatnonzero(folds != fold), folds == fold
         part = data.take(rest)
         found = probe(
-            tokens[rest], part.labels, len(data.classes), probing,
+            mine[rest], part.labels, len(data.classes), probing,
             folder and folder / f"fold-{fold}",
             held_out=_held_out(part.labels, part.groups, probing.seed),
         )  # fmt: skip
-        logits[test] = found.logits(tokens[test])
+        logits[test] = found.logits(mine[test])
         epochs.append(found.epochs)
         right = (logits[test].argmax(axis=1) == data.labels[test]).mean()
         tell(f"fold {fold + 1} of {k}: {found.epochs} epochs, accuracy {right:.4f}")

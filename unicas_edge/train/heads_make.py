@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped,import-not-found,unused-ignore]
-from scipy.special import log_softmax  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.manifest import TrainingData
 from unicas_edge.manifest_heads import View
+from unicas_edge.regions import Float32
+from unicas_edge.train.calibrate import fit_temperature
 from unicas_edge.train.evaluate import evaluate_predictions, to_manifest
 from unicas_edge.train.evaluate_data import Predictions, predictions
 from unicas_edge.train.evaluate_report import Report
@@ -21,9 +20,6 @@ from unicas_edge.train.heads import Tell, Tested, cross_validate, few_shot, fina
 from unicas_edge.train.heads_bundle import NewHead
 from unicas_edge.train.heads_probe import Indices, Probing
 from unicas_edge.train.regions_data import Regions
-
-#: Temperatures that are looked at.
-_COLDEST, _HOTTEST = 0.05, 20.0
 
 
 @dataclass(frozen=True)
@@ -66,13 +62,37 @@ def make_head(
     """
     tokens = tokens_of(data, bundle, protocol.view)
     tested = cross_validate(tokens, data, protocol.folds, protocol.probing, runs, tell)
-    key = f"heads.{name}"
-    tests = [_judged(tested, data, key, _cross_validated(data, protocol), calibrated=True)]
+    few = None
     if protocol.shots is not None:
         few = few_shot(
             tokens, data, protocol.shots, protocol.probing,
             draws=protocol.draws, folder=runs, tell=tell,
         )  # fmt: skip
+    return finish_head(
+        name, data, protocol, tested, tokens, few=few, text=_cross_validated(data, protocol),
+        runs=runs, tell=tell,
+    )  # fmt: skip
+
+
+def finish_head(
+    name: str,
+    data: Regions,
+    protocol: Protocol,
+    tested: Tested,
+    tokens: Float32,
+    *,
+    text: str,
+    few: Tested | None = None,
+    runs: Path | None = None,
+    tell: Tell = lambda _: None,
+) -> Made:
+    """Return the head trained on the `tokens` of all cases, with the figures of `tested`.
+
+    `text` says how `tested` came about. The rest is as `make_head` has it.
+    """
+    key = f"heads.{name}"
+    tests = [_judged(tested, data, key, text, calibrated=True)]
+    if few is not None:
         tests.append(_judged(few, data, key, _few(data, protocol), calibrated=False))
     epochs = int(np.median(tested.epochs))
     final = final_head(tokens, data, epochs, protocol.probing, runs)
@@ -87,14 +107,8 @@ def make_head(
 
 
 def temperature(logits: NDArray[np.float64], labels: Indices) -> float:
-    """Return the T within 0.05 and 20 for which softmax(logits / T) has the least cross-entropy."""
-    rows = np.arange(len(labels))
-
-    def loss(log_t: float) -> float:
-        return float(-log_softmax(logits / math.exp(log_t), axis=1)[rows, labels].mean())
-
-    found = minimize_scalar(loss, bounds=(math.log(_COLDEST), math.log(_HOTTEST)), method="bounded")
-    return round(math.exp(found.x), 4)
+    """Return the T that gives softmax(logits / T) its least cross-entropy (`fit_temperature`)."""
+    return round(fit_temperature(logits, labels)[0], 4)
 
 
 def _judged(
