@@ -137,6 +137,7 @@ def export_aggregator(
         for (name, limit), classes in zip(named.items(), config.classes, strict=True)
     ]
     content["trained"] = old.manifest.encoder.source_sha256 is not None
+    content["demonstration"] = content["trained"] and old.manifest.demonstration  # its encoder's
     if content["trained"]:
         content["intended_use"] = content["intended_use"].removeprefix(_UNTRAINED)
     kept = [n for n in old.manifest.files if n not in (old.manifest.aggregator.file, AGGREGATOR)]

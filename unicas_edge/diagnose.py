@@ -21,7 +21,6 @@ from unicas_edge.manifest import Task
 from unicas_edge.result import (
     NOTICE,
     TILE_COLUMNS,
-    UNTRAINED,
     UNVERIFIED,
     Adequacy,
     BundleInfo,
@@ -34,6 +33,7 @@ from unicas_edge.result import (
     SlideResult,
     TaskResult,
     TopTile,
+    caution,
 )
 from unicas_edge.tiles import Cell, Grid
 
@@ -98,6 +98,7 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         slide=context.slide,
         bundle=BundleInfo(
             name=manifest.name, version=manifest.version, trained=manifest.trained,
+            demonstration=manifest.demonstration,
             files={"bundle.json": context.bundle.digest, **manifest.files},
         ),
         preprocessing=_preprocessing(context),
@@ -278,9 +279,9 @@ def _preprocessing(context: Context) -> Preprocessing:
 
 
 def _notices(context: Context) -> list[str]:
-    untrained = [] if context.bundle.manifest.trained else [UNTRAINED]
     doubt = context.engine.unverified
-    return [*untrained, *([f"{UNVERIFIED}: {doubt}"] if doubt else []), NOTICE]
+    said = (caution(context.bundle.manifest), doubt and f"{UNVERIFIED}: {doubt}", NOTICE)
+    return [*filter(None, said)]
 
 
 def _warnings(context: Context) -> list[str]:

@@ -213,9 +213,12 @@ class Evaluation(Model):
 
 
 class Manifest(Sparse):
-    """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256."""
+    """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256.
 
-    SPARSE = ("verification", "heads")
+    `demonstration` is said of weights that were trained, but on too little to be used on anyone.
+    """
+
+    SPARSE = ("demonstration", "verification", "heads")
 
     schema_version: Literal[1]
     name: Name
@@ -223,6 +226,7 @@ class Manifest(Sparse):
     licence: Name
     intended_use: Text
     trained: bool
+    demonstration: bool = False
     tile: TileSpec
     input: InputSpec
     colour: ColourSpec
@@ -239,6 +243,8 @@ class Manifest(Sparse):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.demonstration and not self.trained:
+            raise ValueError("demonstration is said of trained weights alone; trained is false")
         config = self.aggregator.config
         if self.encoder.width != config.embed_dim_in:
             raise ValueError(

@@ -28,6 +28,10 @@ Scale = tuple[
 ]
 
 
+#: What a later key says where it is not needed.
+_NOTHING: tuple[Any, ...] = (None, False, [], ())
+
+
 class Model(BaseModel):
     """Frozen and literal: an unknown key, a string for a number or a NaN is an error."""
 
@@ -45,7 +49,7 @@ class Sparse(Model):
     @model_serializer(mode="wrap")
     def _without_nothing(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = default(self)
-        return {k: v for k, v in written.items() if k not in self.SPARSE or v not in (None, [], ())}
+        return {k: v for k, v in written.items() if k not in self.SPARSE or v not in _NOTHING}
 
 
 class Calibration(Model):

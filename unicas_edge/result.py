@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained weights: probabilities mean nothing"
+DEMONSTRATION = "demonstration weights: not for diagnosis"
 UNVERIFIED = "unverified engine"
 NOTICE = "research use only; not a medical device"
 
 Decision = Literal["positive", "negative", "unsatisfactory"]
+
+
+class Weights(Protocol):
+    """What says how far a bundle's weights can be trusted: its manifest, or a result's record."""
+
+    @property
+    def trained(self) -> bool:
+        """False while any of them are random."""
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether they were trained to show how the program works."""
+
+
+def caution(weights: Weights) -> str | None:
+    """Return what every output of a bundle must say of its weights; None if there is nothing."""
+    if not weights.trained:
+        return UNTRAINED
+    return DEMONSTRATION if weights.demonstration else None
 
 
 class Model(BaseModel):
@@ -48,6 +68,7 @@ class BundleInfo(Model):
     name: str
     version: str
     trained: bool
+    demonstration: bool = False
     files: dict[str, str]
 
 
@@ -174,6 +195,17 @@ class SlideResult(Model):
     notices: list[str]
     features: NDArray[np.float32] | None = Field(default=None, exclude=True, repr=False)
     tiles: NDArray[np.void] | None = Field(default=None, exclude=True, repr=False)
+
+
+def notices(result: SlideResult) -> list[str]:
+    """Return the notices of `result`, the caution of its bundle first should it not be among them.
+
+    A result may come from a file that somebody edited, or from a caller's own code.
+    """
+    said = caution(result.bundle)
+    if said is None or said in result.notices:
+        return result.notices
+    return [said, *result.notices]
 
 
 #: numpy structured dtype of `SlideResult.tiles`, before the attention columns; level-0 frame.
