@@ -16,7 +16,7 @@ from unicas_edge.errors import OutputError, RegionError
 from unicas_edge.images import UInt8Image, read_image
 from unicas_edge.regions import Float32, Head, RegionClassifier
 from unicas_edge.report.files import atomic_write, output_errors
-from unicas_edge.result import UNTRAINED
+from unicas_edge.result import caution
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,7 @@ def classify_files(
     images = _Readable(paths)
     found = classifier.classify(images, um_px)
     manifest, encoder = classifier.bundle.manifest, classifier.encoder
-    notices = [] if manifest.trained else [UNTRAINED]
-    notices += [f"{encoder.name} {encoder.precision}: {encoder.unverified}"] * bool(
-        encoder.unverified
-    )
+    doubt = encoder.unverified and f"{encoder.name} {encoder.precision}: {encoder.unverified}"
     return Classified(
         bundle={
             "name": manifest.name, "version": manifest.version,
@@ -76,7 +73,7 @@ def classify_files(
         probabilities=found,
         called={head.spec.name: head.decide(found[head.spec.name]) for head in classifier.heads},
         failed=tuple(images.failed),
-        notices=(manifest.intended_use, *notices),
+        notices=(manifest.intended_use, *filter(None, (caution(manifest), doubt))),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from unicas_edge.cli_options import (
     MppOption,
     PrecisionOption,
     ReaderOption,
-    say_untrained,
+    say_caution,
     show,
 )
 from unicas_edge.cli_train import train_app
@@ -206,7 +206,7 @@ def verify(
         typer.echo(json.dumps({"gate": verified.verification.gate.model_dump(), "engines": found}))
     else:
         engine_table(found)
-    say_untrained(trained=made.manifest.trained)
+    say_caution(made.manifest)
     raise typer.Exit(1 if any(r["verdict"].startswith("refused") for r in found) else 0)
 
 

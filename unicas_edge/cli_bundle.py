@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from unicas_edge.cli_options import say_untrained
+from unicas_edge.cli_options import say_caution
 
 bundle_app = typer.Typer(help="Look at a model bundle, or convert it.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def bundle_show(folder: Annotated[Path | None, typer.Argument()] = None) -> None
 
     loaded = Bundle.load(folder)
     typer.echo(loaded.manifest.model_dump_json(indent=2))
-    say_untrained(trained=loaded.manifest.trained)
+    say_caution(loaded.manifest)
 
 
 @bundle_app.command("check")
@@ -49,7 +49,7 @@ def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> Non
         f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files"
     )
     typer.echo(storage)
-    say_untrained(trained=loaded.manifest.trained)
+    say_caution(loaded.manifest)
 
 
 @bundle_app.command("convert")
@@ -79,4 +79,4 @@ def bundle_convert(
         typer.echo(
             "warning: not measured what this changes; convert again with --bags PATH", err=True
         )
-    say_untrained(trained=made.manifest.trained)
+    say_caution(made.manifest)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unicas_edge.cli_options import say_untrained
+from unicas_edge.cli_options import say_caution
 from unicas_edge.cli_quantise import quantise
 
 export_app = typer.Typer(help="Turn published checkpoints into a bundle.", no_args_is_help=True)
@@ -87,7 +87,7 @@ def export_encoder(
     spec = made.bundle.manifest.encoder
     _say(checkpoint, made.notes)
     typer.echo(f"{output}: {spec.architecture}, tokens of width {spec.width}, {storage.value}")
-    say_untrained(trained=made.bundle.manifest.trained)
+    say_caution(made.bundle.manifest)
 
 
 @export_app.command("aggregator")
@@ -116,7 +116,7 @@ def export_aggregator(
     tasks = ", ".join(f"{t.name} at {t.threshold:g}" for t in made.bundle.manifest.tasks)
     _say(checkpoint, made.notes)
     typer.echo(f"{output}: aggregator imported, {tasks}")
-    say_untrained(trained=made.bundle.manifest.trained)
+    say_caution(made.bundle.manifest)
 
 
 def _build() -> Any:  # noqa: ANN401 - a module

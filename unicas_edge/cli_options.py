@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from unicas_edge.manifest import Manifest
 
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Model bundle folder (default: the embedded one)")
@@ -43,12 +46,12 @@ def show(facts: dict[str, Any], *, as_json: bool, indent: str = "") -> None:
             typer.echo(f"{indent}{key}: {'-' if value is None else value}")
 
 
-def say_untrained(*, trained: bool) -> None:
-    """Warn on stderr where a bundle's weights are untrained."""
-    from unicas_edge.result import UNTRAINED
+def say_caution(manifest: Manifest) -> None:
+    """Warn on stderr of weights that are untrained, or for demonstration."""
+    from unicas_edge.result import caution
 
-    if not trained:
-        typer.echo(UNTRAINED, err=True)
+    if said := caution(manifest):
+        typer.echo(said, err=True)
 
 
 def need_train(*libraries: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicas_edge.cli_options import MppOption, say_untrained
+from unicas_edge.cli_options import MppOption, say_caution
 
 if TYPE_CHECKING:
     from unicas_edge.export.quantise import Quantised
@@ -48,7 +48,7 @@ def quantise(
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     _report(made, output)
-    say_untrained(trained=made.bundle.manifest.trained)
+    say_caution(made.bundle.manifest)
 
 
 def _report(made: Quantised, output: Path) -> None:

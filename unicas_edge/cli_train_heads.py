@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unicas_edge.cli_options import need_train, say_untrained
+from unicas_edge.cli_options import need_train, say_caution
 
 if TYPE_CHECKING:
     from unicas_edge.train.heads_make import Made
@@ -88,7 +88,7 @@ def heads(
             write_report(reports, report.model_copy(update={"task": task}), given)
     written = write_heads(bundle, output, [made.head], force=force)
     _say(made, output)
-    say_untrained(trained=written.manifest.trained)
+    say_caution(written.manifest)
 
 
 def _tasks(name: str, shots: int | None) -> list[str]:

@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.text import Text
 
 from unicas_edge.report.overview import OVERVIEW
-from unicas_edge.result import NOTICE, UNTRAINED, UNVERIFIED, SlideResult
+from unicas_edge.result import NOTICE, UNVERIFIED, SlideResult, caution
 
 if TYPE_CHECKING:
     from unicas_edge.bundle import Bundle
@@ -56,7 +56,7 @@ class Console:
     """Prints what `run.screen_all` reports, in one of three modes: person, quiet, JSON."""
 
     def __init__(self, bundle: Bundle, output: Path, *, quiet: bool, as_json: bool) -> None:
-        self._trained = bundle.manifest.trained
+        self._caution = caution(bundle.manifest)
         self._output = output
         self._quiet = quiet or as_json
         self._json = as_json
@@ -70,8 +70,8 @@ class Console:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
-        if not self._trained:
-            self._err.print(f"[bold yellow]{UNTRAINED}[/]")
+        if self._caution:
+            self._err.print(f"[bold yellow]{self._caution}[/]")
 
     @contextlib.contextmanager
     def slide(self, name: str, number: int, total: int) -> Iterator[Report]:

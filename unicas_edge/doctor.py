@@ -21,7 +21,7 @@ from unicas_edge.errors import UnicasError
 from unicas_edge.normalise import Normaliser
 from unicas_edge.probe import probe
 from unicas_edge.report.files import output_errors
-from unicas_edge.result import UNTRAINED
+from unicas_edge.result import caution
 from unicas_edge.slide.registry import readers
 from unicas_edge.storage import Float32
 
@@ -62,9 +62,9 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "engine": engine,
         "bundle": {
             "name": bundle.manifest.name, "version": bundle.manifest.version,
-            "trained": bundle.manifest.trained,
+            "trained": bundle.manifest.trained, "demonstration": bundle.manifest.demonstration,
         },
-        "notices": [] if bundle.manifest.trained else [UNTRAINED],
+        "notices": [*filter(None, [caution(bundle.manifest)])],
         "problems": problems,
     }  # fmt: skip
 

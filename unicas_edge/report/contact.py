@@ -50,8 +50,8 @@ def draw_contact(result: SlideResult, pixels: TilePixels) -> Image.Image:
     height = header_height(result, width) + sum(_height(tiles, side) for tiles in sections)
     image, draw = canvas(width, height + FOOTER)
     y = draw_header(draw, result, width, _facts(result))
-    for number, task in enumerate(result.tasks):
-        _head(draw, y, width, number=number, task=task, trained=result.bundle.trained)
+    for number in range(len(result.tasks)):
+        _head(draw, result, number, y, width)
         _section(image, draw, y + HEAD, tiles=sections[number], side=side, pixels=pixels)
         y += _height(sections[number], side)
     um_px = result.preprocessing.um_px
@@ -86,15 +86,13 @@ def _height(tiles: list[TopTile], side: int) -> int:
     return HEAD + (rows * (side + CAPTION) if rows else 40) + BELOW
 
 
-def _head(
-    draw: ImageDraw.ImageDraw, y: int, width: int, *, number: int, task: TaskResult, trained: bool
-) -> None:
+def _head(draw: ImageDraw.ImageDraw, result: SlideResult, number: int, y: int, width: int) -> None:
     """Draw the title of a section."""
-    room = width - 2 * MARGIN
+    task, room = result.tasks[number], width - 2 * MARGIN
     draw.line((MARGIN, y, MARGIN + room, y), fill=RULE)
     draw.ellipse((MARGIN, y + 15, MARGIN + 13, y + 28), fill=task_colour(number))
     write(draw, (MARGIN + 22, y + 9), spoken(task.name), HEADING, width=room - 22)
-    draw_verdict(draw, (MARGIN, y + 38), task, trained=trained, width=room)
+    draw_verdict(draw, (MARGIN, y + 38), task, weights=result.bundle, width=room)
     if not task.top_tiles:
         write(draw, (MARGIN, y + HEAD + 8), "No tile to show.", BODY, MUTED)
 

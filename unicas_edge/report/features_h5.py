@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unicas_edge.errors import OutputError
 from unicas_edge.report.files import atomic_write
-from unicas_edge.result import UNTRAINED, SlideResult
+from unicas_edge.result import SlideResult, notices
 
 FEATURES = "features.h5"
 
@@ -89,17 +89,15 @@ def coords_attributes(result: SlideResult) -> dict[str, Any]:
 
 def provenance(result: SlideResult) -> dict[str, Any]:
     """Return what names the model: kept on `features` and on the file."""
-    notices = [*result.notices]
-    if not result.bundle.trained and UNTRAINED not in notices:
-        notices.append(UNTRAINED)
     return {
         "encoder": f"{result.bundle.name} {result.bundle.version}",
         "bundle": result.bundle.name,
         "bundle_version": result.bundle.version,
         "bundle_trained": result.bundle.trained,
+        "bundle_demonstration": result.bundle.demonstration,
         "engine": f"{result.engine.name} {result.engine.version} {result.engine.precision}",
         "unicas_edge_version": result.unicas_edge_version,
-        "notice": "; ".join(notices),
+        "notice": "; ".join(notices(result)),
     }
 
 

@@ -9,13 +9,24 @@ from PIL import ImageDraw
 
 from unicas_edge.report.draw import text_width, wrap, write
 from unicas_edge.report.palette import AMBER, AMBER_INK, DECISIONS, INK, MUTED, PLATE, RGB, RULE
-from unicas_edge.result import NOTICE, UNTRAINED, SlideResult, TaskResult
+from unicas_edge.result import (
+    DEMONSTRATION,
+    NOTICE,
+    UNTRAINED,
+    SlideResult,
+    TaskResult,
+    Weights,
+    caution,
+    notices,
+)
 
 MARGIN = 28
 TITLE, HEADING, BODY, SMALL = 30, 21, 17, 15
 HEADER = 88
 BAND_LINE = 25
 FOOTER = 44
+#: What stands before a decision that is none.
+_WORDS = {UNTRAINED: "untrained", DEMONSTRATION: "demonstration"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,8 @@ class Band:
 def bands(result: SlideResult, width: int) -> list[Band]:
     """Return the remarks a reader must not miss, set to `width` pixels."""
     room = width - 2 * MARGIN - 32
-    notices = [notice for notice in result.notices if notice != NOTICE]
-    if not result.bundle.trained and UNTRAINED not in notices:
-        notices.insert(0, UNTRAINED)
-    found = [Band(wrap(_sentence(text), BODY + 2, room, 2), AMBER, AMBER_INK) for text in notices]
+    said = [_sentence(notice) for notice in notices(result) if notice != NOTICE]
+    found = [Band(wrap(text, BODY + 2, room, 2), AMBER, AMBER_INK) for text in said]
     if not result.adequacy.satisfactory:
         reasons = "; ".join(result.adequacy.reasons) or "see result.json"
         text = f"Unsatisfactory for evaluation: {reasons}"
@@ -91,16 +100,17 @@ def draw_verdict(
     place: tuple[int, int],
     task: TaskResult,
     *,
-    trained: bool,
+    weights: Weights,
     width: int,
 ) -> None:
     """Draw decision, probability and threshold of `task` on one line of `width` pixels.
 
-    An untrained bundle's decision has no colour: cut out of the page, it must not look like one.
+    With a caution a decision has no colour: cut out of the page, it must not look like one.
     """
     x, y = place
-    colour = DECISIONS[task.decision] if trained else MUTED
-    word = task.decision.upper() if trained else f"untrained: {task.decision}"
+    said = caution(weights)
+    colour = MUTED if said else DECISIONS[task.decision]
+    word = f"{_WORDS[said]}: {task.decision}" if said else task.decision.upper()
     taken = write(draw, (x, y), word, BODY, colour, width=width) + 12
     fitting = [form for form in verdicts(task) if text_width(form, BODY) <= width - taken]
     if fitting:

@@ -97,7 +97,7 @@ def draw_overview(result: SlideResult, overview: NDArray[np.uint8]) -> Image.Ima
         room = page.cell[0] - GAP
         draw.ellipse((x, y + 8, x + 13, y + 21), fill=task_colour(number))
         write(draw, (x + 22, y + 2), spoken(task.name), HEADING, width=room - 22)
-        draw_verdict(draw, (x, y + 32), task, trained=result.bundle.trained, width=room)
+        draw_verdict(draw, (x, y + 32), task, weights=result.bundle, width=room)
         picture, top = heatmap.draw_heat(small, result, task)
         _paste(image, draw, picture, (x, y + CAPTION))
         heatmap.draw_colour_bar(draw, (x, y + CAPTION + page.size[1] + 8), room, top)

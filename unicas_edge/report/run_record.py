@@ -14,7 +14,7 @@ from typing import Any
 
 from unicas_edge import __version__
 from unicas_edge.report.files import atomic_write
-from unicas_edge.result import NOTICE, SlideResult
+from unicas_edge.result import NOTICE, SlideResult, caution
 
 #: Packages whose version can change a result, or whether a slide can be read.
 PACKAGES = (
@@ -69,6 +69,8 @@ class RunRecord:
             if status != "kept":  # an earlier run's engine is not this one's
                 self.document["device"] = result.engine.model_dump(mode="json")
                 self.document["bundle"] = result.bundle.model_dump(mode="json")
+                said = (caution(result.bundle), NOTICE)
+                self.document["notice"] = "; ".join(filter(None, said))
         self.document["slides"].append(entry)
 
     def end(self, outcome: str) -> None:

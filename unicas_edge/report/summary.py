@@ -14,7 +14,7 @@ from pathlib import Path
 
 from unicas_edge.errors import OutputError
 from unicas_edge.report.files import atomic_write
-from unicas_edge.result import SlideResult
+from unicas_edge.result import SlideResult, notices
 
 SUMMARY = "summary.csv"
 FIRST = ("name", "slide", "status")
@@ -45,7 +45,7 @@ def result_row(name: str, slide: Path, status: str, result: SlideResult) -> Row:
         "tiles": str(result.coverage.encoded),
         "seconds": f"{seconds:.2f}",
         "error": safe_cell("; ".join(result.adequacy.reasons)),
-        "notice": safe_cell("; ".join(result.notices)),
+        "notice": safe_cell("; ".join(notices(result))),
     }
 
 

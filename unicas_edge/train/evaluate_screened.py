@@ -11,7 +11,7 @@ from unicas_edge.errors import OutputError, TrainingError
 from unicas_edge.report.names import safe_name
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.report.summary import SUMMARY, Row, read_summary
-from unicas_edge.result import NOTICE
+from unicas_edge.result import NOTICE, notices
 from unicas_edge.train.evaluate_csv import PROBABILITY
 from unicas_edge.train.evaluate_data import MAX_CASES
 
@@ -67,7 +67,7 @@ def _from_result(source: Path) -> Judged:
         {task.name: task.probability for task in result.tasks},
         {task.name: task.decision for task in result.tasks},
         {task.name: task.threshold for task in result.tasks},
-        tuple(notice for notice in result.notices if notice != NOTICE),
+        tuple(notice for notice in notices(result) if notice != NOTICE),
     )  # fmt: skip
 
 
