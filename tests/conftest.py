@@ -50,6 +50,17 @@ def bags(data_dir):
     return found
 
 
+@pytest.fixture(scope="session")
+def untrained_bundle(tmp_path_factory):
+    """The bundle of random weights that the program can write itself, whatever is embedded."""
+    from unicas_edge.bundle import Bundle
+    from unicas_edge.export import untrained
+
+    folder = tmp_path_factory.mktemp("untrained") / "bundle"
+    untrained.write(folder)
+    return Bundle.load(folder)
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = abs(hash(request.node.name)) % 2**32 if os.environ.get("UNICAS_EDGE_SEED") else 20260101

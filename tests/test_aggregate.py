@@ -129,7 +129,7 @@ def test_loads_a_safetensors_file(tmp_path, rng, dtype):
 
 def test_loads_a_bundle_or_its_folder(rng):
     bundle = Bundle.load()
-    tokens = rng.standard_normal((5, 192), dtype="f4")
+    tokens = rng.standard_normal((5, bundle.manifest.encoder.width), dtype="f4")
     logits = Aggregator.load(bundle).logits(tokens)
     assert logits.shape == (3, 2)
     assert logits.dtype == np.float32

@@ -62,9 +62,10 @@ def test_the_attention_of_padding_goes_to_the_tile_it_repeats(rng):
 
 def test_the_same_tokens_give_the_same_bits_whatever_their_memory(rng):
     aggregator = Aggregator.load(Bundle.load())
-    tokens = rng.standard_normal((300, 192), dtype="f4")
+    width = aggregator.config.embed_dim_in
+    tokens = rng.standard_normal((300, width), dtype="f4")
     first = aggregator.explain(tokens)
-    wide = np.empty((300, 384), dtype="f4")
+    wide = np.empty((300, 2 * width), dtype="f4")
     wide[:, ::2] = tokens
     for same in (tokens.copy(), np.asfortranarray(tokens), wide[:, ::2]):
         again = aggregator.explain(same)

@@ -137,12 +137,14 @@ def test_temperature_counts(tmp_path, bag):
     assert 0 < second.max_probability_change < first.max_probability_change / 100
 
 
-def test_a_converted_bundle_screens_and_the_probabilities_are_those_that_were_measured(tmp_path):
+def test_a_converted_bundle_screens_and_the_probabilities_are_those_that_were_measured(
+    tmp_path, untrained_bundle
+):
     slide, bag = tmp_path / "s.svs", tmp_path / "features.h5"
     write_sample(slide, 2600, 2100, seed=1)
-    before = unicas_edge.screen(slide, max_tiles=64)
+    before = unicas_edge.screen(slide, untrained_bundle, max_tiles=64)
     write_features_h5(bag, before)
-    made = convert(DEFAULT, tmp_path / "int8", "int8", [bag])
+    made = convert(untrained_bundle, tmp_path / "int8", "int8", [bag])
     after = unicas_edge.screen(slide, bundle=tmp_path / "int8", max_tiles=64)
     change = [
         abs(a.probability - b.probability) for a, b in zip(after.tasks, before.tasks, strict=True)
@@ -152,7 +154,7 @@ def test_a_converted_bundle_screens_and_the_probabilities_are_those_that_were_me
     assert storage.max_probability_change == pytest.approx(max(change), abs=1e-7)
     assert 0 < max(change) < BOUND
     for result in before.tasks:
-        task = next(task for task in DEFAULT.manifest.tasks if task.name == result.name)
+        task = next(task for task in untrained_bundle.manifest.tasks if task.name == result.name)
         assert probability(np.array(result.logits, "f4"), task) == pytest.approx(result.probability)
     assert after.bundle.files["aggregator.safetensors"] != storage.source_sha256
 
@@ -170,13 +172,14 @@ def call(*arguments, **options):
     ("limit", "name"),
     [(1_000_000, "aggregator.safetensors"), (5_000_000, "encoder.onnx"), (20_000_000, None)],
 )
-def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, limit, name):
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, untrained_bundle, limit, name):
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     target = tmp_path / "new"
-    done = call("convert", DEFAULT.root, "-o", target, "--experts", "int8", preexec_fn=limited)
+    arguments = ("convert", untrained_bundle.root, "-o", target, "--experts", "int8")
+    done = call(*arguments, preexec_fn=limited)
     if name is None:
         assert done.returncode == 0
         return
@@ -186,12 +189,14 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, limit, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_converts_says_what_changed_and_check_repeats_it(tmp_path, rng):
+def test_the_command_converts_says_what_changed_and_check_repeats_it(
+    tmp_path, untrained_bundle, rng
+):
     target, paths = tmp_path / "new", []
     for number in range(2):
         paths += ["--bags", tmp_path / f"{number}.npy"]
         np.save(paths[-1], rng.standard_normal((30, 192), dtype="f4"))
-    arguments = ("convert", DEFAULT.root, "-o", target, "--experts", "int8")
+    arguments = ("convert", untrained_bundle.root, "-o", target, "--experts", "int8")
     done = call(*arguments, *paths)
     assert done.returncode == 0, done.stderr
     line = done.stdout.removeprefix(f"{target}: ").strip()
@@ -202,7 +207,7 @@ def test_the_command_converts_says_what_changed_and_check_repeats_it(tmp_path, r
     assert line in checked.stdout
     shown = json.loads(call("show", target).stdout)
     assert shown["aggregator"]["storage"]["bags"] == 2
-    assert shown["name"] == DEFAULT.manifest.name
+    assert shown["name"] == untrained_bundle.manifest.name
 
     again = call(*arguments)
     assert again.returncode == 1
@@ -213,9 +218,10 @@ def test_the_command_converts_says_what_changed_and_check_repeats_it(tmp_path, r
     assert "warning: not measured" in forced.stderr
 
 
-def test_check_says_how_the_experts_of_any_bundle_are_stored():
-    assert "experts stored as fp16" in call("check").stdout
-    assert "storage" not in json.loads(call("show").stdout)["aggregator"]
+def test_check_says_how_the_experts_of_any_bundle_are_stored(untrained_bundle):
+    folder = untrained_bundle.root
+    assert "experts stored as fp16" in call("check", folder).stdout
+    assert "storage" not in json.loads(call("show", folder).stdout)["aggregator"]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def _nothing_measured(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    return Bundle.load()
+def bundle(untrained_bundle):
+    return untrained_bundle
 
 
 def model(bundle, backend, precision):

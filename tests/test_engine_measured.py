@@ -32,8 +32,8 @@ def _cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    return Bundle.load()
+def bundle(untrained_bundle):
+    return untrained_bundle
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from unicas_edge.errors import EngineError
 
 
 @pytest.fixture
-def bundle_with(tmp_path):
+def bundle_with(tmp_path, untrained_bundle):
     """Return a bundle whose encoder file is the given bytes."""
 
     def build(data: bytes, **extra: bytes) -> Bundle:
-        folder = shutil.copytree(Bundle.load().root, tmp_path / "bundle")
+        folder = shutil.copytree(untrained_bundle.root, tmp_path / "bundle")
         manifest = json.loads((folder / "bundle.json").read_text())
         for name, content in {"encoder.onnx": data, **extra}.items():
             (folder / name).write_bytes(content)
@@ -118,7 +118,9 @@ def test_external_files_are_found_wherever_a_tensor_may_hide(tmp_path):
         path = tmp_path / f"{n}.onnx"
         path.write_bytes(model.SerializeToString())
         assert external_files(path) == {"deep.bin"}
-    assert external_files(Bundle.load().path("encoder.onnx")) == set()
+    embedded = Bundle.load()
+    found = external_files(embedded.path(embedded.manifest.encoder.file))
+    assert found <= embedded.manifest.files.keys()
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,4 @@
-"""Engines: the embedded encoder against NumPy, its bits in any batch, and what can go wrong."""
+"""Engines: an untrained encoder against NumPy, its bits in any batch, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from tests.engine_case import encode
 from tests.numpy_maths import gelu, layer_norm, softmax
-from unicas_edge.bundle import Bundle
 from unicas_edge.engines import Encoder, EngineOptions, machine, open_encoder, plan_batches
 from unicas_edge.engines.fake import FakeEncoder
 from unicas_edge.errors import EngineError
@@ -23,8 +22,8 @@ from unicas_edge.export import untrained, vit
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    return Bundle.load()
+def bundle(untrained_bundle):
+    return untrained_bundle
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def reference(bundle, tiles):
     return encode(encoder, tiles)
 
 
-# ---- the embedded encoder -----------------------------------------------------------------------
+# ---- an untrained encoder -----------------------------------------------------------------------
 
 
 def vit_in_numpy(tile):
@@ -70,7 +69,7 @@ def vit_in_numpy(tile):
     return norm(x, "norm")[0]
 
 
-def test_the_embedded_encoder_is_the_vision_transformer_it_claims_to_be(tiles, reference):
+def test_an_untrained_encoder_is_the_vision_transformer_it_claims_to_be(tiles, reference):
     for tile, token in zip(tiles[:2], reference, strict=False):
         np.testing.assert_allclose(token, vit_in_numpy(tile), atol=2e-3)
     assert np.abs(reference[0] - reference[1]).max() > 0.05  # and it does look at the tile

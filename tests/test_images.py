@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.region_case import cell, write_image
-from unicas_edge.bundle import Bundle
 from unicas_edge.errors import RegionError
 from unicas_edge.images import MAX_SIDE, find_images, read_image, to_view
+from unicas_edge.manifest import TileSpec
 
-TILE = Bundle.load().manifest.tile
+TILE = TileSpec(size_px=256, crop_px=224, um_px=0.5, field_tiles=4, max_tiles=800)
 
 
 # ---- reading ------------------------------------------------------------------------------------

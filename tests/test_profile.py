@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from unicas_edge import device, profile
-from unicas_edge.bundle import Bundle
 from unicas_edge.device import Device, this_device
 from unicas_edge.engines import ort
 from unicas_edge.errors import ProfileError
@@ -29,8 +28,8 @@ def board(name):
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    return Bundle.load()
+def bundle(untrained_bundle):
+    return untrained_bundle
 
 
 @pytest.fixture

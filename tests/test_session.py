@@ -19,8 +19,8 @@ WIDTH, HEIGHT = 3000, 2500
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return Bundle.load()
+def bundle(untrained_bundle) -> Bundle:
+    return untrained_bundle
 
 
 def tile_at(cell: tuple[int, int]) -> np.ndarray:

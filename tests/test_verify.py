@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from typer.testing import CliRunner
 
+from tests.bundle_case import fingerprint
 from unicas_edge import probe as probing
 from unicas_edge import verify as verifying
 from unicas_edge.bundle import Bundle
@@ -34,14 +35,14 @@ def slide(tmp_path_factory):
 
 
 @pytest.fixture
-def bundle(tmp_path):
-    return Bundle.load(shutil.copytree(Bundle.load().root, tmp_path / "bundle"))
+def bundle(tmp_path, untrained_bundle):
+    return Bundle.load(shutil.copytree(untrained_bundle.root, tmp_path / "bundle"))
 
 
 @pytest.fixture(scope="module")
-def verified(slide, tmp_path_factory):
-    """The embedded bundle, verified: bundle and what `verify` returned."""
-    root = shutil.copytree(Bundle.load().root, tmp_path_factory.mktemp("verified") / "bundle")
+def verified(slide, untrained_bundle, tmp_path_factory):
+    """An untrained bundle, verified: it and what `verify` returned."""
+    root = shutil.copytree(untrained_bundle.root, tmp_path_factory.mktemp("verified") / "bundle")
     found = verify(Bundle.load(root), [slide], 8, tell=lambda _: None)
     return write_verification(Bundle.load(root), found.verification), found
 
@@ -209,20 +210,16 @@ def test_runs_of_other_processors_are_kept(verified, tmp_path):
     assert len(kinds) == len(set(kinds)) == len(verified[1].verification.runs) + 1
 
 
-def test_a_bundle_that_cannot_be_written_is_left_as_it_was(verified, tmp_path, monkeypatch):
-    copy = Bundle.load(shutil.copytree(Bundle.load().root, tmp_path / "copy"))
-    before = (copy.root / "bundle.json").read_bytes()
+def test_a_bundle_that_cannot_be_written_is_left_as_it_was(verified, bundle, monkeypatch):
+    before = fingerprint(bundle.root)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match=r"bundle\.json"):
-        write_verification(copy, verified[1].verification)
-    assert (copy.root / "bundle.json").read_bytes() == before
-    assert {path.name for path in copy.root.iterdir()} == {
-        "bundle.json", "encoder.onnx", "aggregator.safetensors"
-    }  # fmt: skip
+        write_verification(bundle, verified[1].verification)
+    assert fingerprint(bundle.root) == before
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -246,10 +243,10 @@ def test_the_commands_tell_a_table_json_and_the_verdict(slide, bundle, tmp_path)
     assert (result["engine"]["name"], result["engine"]["unverified"]) == ("openvino", None)
 
 
-def test_what_is_allowed_unverified_is_stamped_on_the_result(slide, tmp_path):
+def test_what_is_allowed_unverified_is_stamped_on_the_result(slide, bundle, tmp_path):
     result = CliRunner().invoke(app, [
-        "screen", str(slide), "-o", str(tmp_path), "--backend", "openvino", "--precision", "fp32",
-        "--max-tiles", "16", "--allow-unverified",
+        "screen", str(slide), "--bundle", str(bundle.root), "-o", str(tmp_path),
+        "--backend", "openvino", "--precision", "fp32", "--max-tiles", "16", "--allow-unverified",
     ])  # fmt: skip
     assert "unverified engine" in result.output
     written = json.loads((tmp_path / "slides" / "sample" / "result.json").read_text())
