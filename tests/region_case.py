@@ -37,7 +37,7 @@ def with_heads(folder, *heads):
     """A copy of the embedded bundle with `heads`: (spec, weights) or a spec alone."""
     shutil.copytree(Bundle.load().root, folder)
     content = json.loads((folder / "bundle.json").read_text())
-    (folder / "heads").mkdir()
+    (folder / "heads").mkdir(exist_ok=True)
     content["heads"] = []
     for seed, head in enumerate(heads):
         spec, weights = head if isinstance(head, tuple) else (head, None)

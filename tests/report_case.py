@@ -12,6 +12,11 @@ from unicas_edge.tiles import Grid, plan
 
 TASKS = ("cancer", "candidiasis", "clue_cell")
 SETTINGS = {"max_tiles": 800, "resume_key": "key-1"}
+#: What makes a bundle's weights ones to be cautious of, and what every output then says.
+CAUTIONS = [
+    ({"trained": False, "demonstration": False}, "untrained weights: probabilities mean nothing"),
+    ({"trained": True, "demonstration": True}, "demonstration weights: not for diagnosis"),
+]
 
 
 def tile_table(grid: Grid, tasks: Sequence[str], keep: int, rng: np.random.Generator) -> Any:
@@ -86,6 +91,7 @@ def make_result(
     keep: int = 400,
     dimension: int = 64,
     trained: bool = False,
+    demonstration: bool = False,
     seed: int = 7,
     **changes: Any,
 ) -> model.SlideResult:
@@ -95,6 +101,10 @@ def make_result(
     keep = min(keep, grid.rows * grid.cols)
     tiles = tile_table(grid, tasks, keep, rng)
     count = int(tiles["token"].max()) + 1
+    bundle = model.BundleInfo(
+        name="default", version="0.1", trained=trained, demonstration=demonstration,
+        files={"encoder.onnx": "cd" * 32},
+    )  # fmt: skip
     fields: dict[str, Any] = {
         "unicas_edge_version": "0.1.0",
         "created": "2026-01-02T03:04:05+00:00",
@@ -103,9 +113,7 @@ def make_result(
             height=height, um_px=0.5 / downsample, um_px_source="Aperio MPP", size_bytes=123_456,
             sha256="ab" * 32,
         ),
-        "bundle": model.BundleInfo(
-            name="default", version="0.1", trained=trained, files={"encoder.onnx": "cd" * 32}
-        ),
+        "bundle": bundle,
         "preprocessing": model.Preprocessing(
             tile_px=256, crop_px=224, um_px=0.5, downsample=downsample, colour_mode="none",
             colour_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
@@ -127,7 +135,7 @@ def make_result(
         ],
         "timings_seconds": {"read": 1.5, "encode": 20.25, "total": 24.0},
         "warnings": [],
-        "notices": [model.NOTICE] if trained else [model.UNTRAINED, model.NOTICE],
+        "notices": [*filter(None, (model.caution(bundle), model.NOTICE))],
         "features": rng.standard_normal((count, dimension)).astype(np.float32),
         "tiles": tiles,
     }  # fmt: skip

@@ -54,10 +54,13 @@ def test_the_embedded_bundle_is_whole_small_and_says_that_it_is_untrained():
     assert bundle.digest == hashlib.sha256((DEFAULT / "bundle.json").read_bytes()).hexdigest()
 
 
-def test_rebuilding_the_embedded_bundle_gives_the_same_bytes(tmp_path):
-    untrained.write(tmp_path / "again")
-    for path in DEFAULT.iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+def test_rebuilding_the_untrained_bundle_gives_the_same_bytes(tmp_path):
+    once, again = tmp_path / "once", tmp_path / "again"
+    untrained.write(once)
+    untrained.write(again)
+    assert {path.name for path in once.iterdir()} == {path.name for path in again.iterdir()}
+    for path in once.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 # ---- published schemas --------------------------------------------------------------------------
@@ -97,6 +100,16 @@ def test_the_result_schema_leaves_out_what_the_json_leaves_out():
     assert not {"features", "tiles"} & set(schema["properties"])
 
 
+@pytest.mark.parametrize("demonstration", [True, False])
+def test_a_manifest_says_that_it_is_a_demonstration_only_if_it_is_one(copy, demonstration):
+    spoil(copy, lambda m: m.update(trained=True, demonstration=demonstration))
+    manifest = Bundle.load(copy).manifest
+    assert manifest.demonstration is demonstration
+    written = manifest.model_dump(mode="json")
+    assert ("demonstration" in written) is demonstration
+    jsonschema.validate(written, dict(schemas())["bundle.schema.json"])
+
+
 # ---- what a manifest can get wrong --------------------------------------------------------------
 
 
@@ -119,6 +132,11 @@ def set_at(*keys, value):
         (lambda m: m.pop("licence"), "licence: Field required"),
         (set_at("schema_version", value=2), "schema_version: Input should be 1"),
         (set_at("trained", value="yes"), "trained: Input should be a valid boolean"),
+        (set_at("demonstration", value=1), "demonstration: Input should be a valid boolean"),
+        (
+            lambda m: m.update(trained=False, demonstration=True),
+            "demonstration is said of trained weights alone",
+        ),
         (set_at("tasks", 0, "threshold", value=1.5), "tasks.0.threshold: Input should be less"),
         (set_at("tasks", 0, "threshold", value=-0.1), "tasks.0.threshold: Input should be greater"),
         (set_at("tasks", 0, "threshold", value=float("nan")), "tasks.0.threshold"),

@@ -14,12 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundle_case import copy_with
+from tests.report_case import CAUTIONS
+from unicas_edge.bundle import Bundle
 from unicas_edge.report import load_result
-from unicas_edge.result import UNTRAINED
+from unicas_edge.result import NOTICE, caution
 from unicas_edge.sample import write_sample
 
 WIDTH, HEIGHT = 2600, 2100
 COMMAND = [sys.executable, "-m", "unicas_edge"]
+MANIFEST = Bundle.load().manifest
+CAUTION = caution(MANIFEST)
+assert CAUTION, "the embedded bundle is none to diagnose with"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +62,9 @@ def test_one_slide_gives_every_file_and_says_where_it_lies(slides, tmp_path):
         "contact.jpg",
     }  # fmt: skip
     assert str(out / "slides" / "s0" / "result.json") in done.stdout
-    assert UNTRAINED in done.stderr
-    assert UNTRAINED in (out / "slides" / "s0" / "result.json").read_text()
-    assert UNTRAINED in (out / "summary.csv").read_text()
+    assert CAUTION in done.stderr
+    assert CAUTION in (out / "slides" / "s0" / "result.json").read_text()
+    assert CAUTION in (out / "summary.csv").read_text()
     assert len(list((out / "runs").glob("*.json"))) == 1
     assert rows(out)["s0"]["status"] == "done"
 
@@ -103,14 +109,31 @@ def test_json_mode_prints_one_object_a_slide_and_nothing_else(slides, tmp_path):
     assert done.returncode == 1
     good, bad = map(json.loads, done.stdout.splitlines())
     assert good["status"] == "done"
-    assert UNTRAINED in good["result"]["notices"]
+    assert CAUTION in good["result"]["notices"]
     assert bad["status"] == "failed"
     assert "no such file" in bad["error"]
 
 
-def test_quiet_prints_problems_only(slides, tmp_path):
-    done = screen(slides / "s0.svs", "-o", tmp_path / "out", "--quiet")
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", UNTRAINED)
+@pytest.mark.parametrize(("weights", "said"), CAUTIONS)
+def test_quiet_prints_problems_only(slides, tmp_path, untrained_bundle, weights, said):
+    bundle = copy_with(untrained_bundle, tmp_path / "bundle", **weights).root
+    done = screen(slides / "s0.svs", "--bundle", bundle, "-o", tmp_path / "out", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", said)
+    result = load_result(tmp_path / "out" / "slides" / "s0")
+    assert result.notices[0] == caution(result.bundle) == said
+    assert call("bundle", "show", bundle).stderr.strip() == said
+    about = json.loads(call("doctor", "--bundle", bundle, "--json").stdout)
+    assert about["notices"] == [said]
+    assert about["bundle"]["demonstration"] == weights["demonstration"]
+
+
+def test_weights_that_are_neither_untrained_nor_a_demonstration_need_no_caution(
+    slides, tmp_path, untrained_bundle
+):
+    bundle = copy_with(untrained_bundle, tmp_path / "bundle", trained=True).root
+    done = screen(slides / "s0.svs", "--bundle", bundle, "-o", tmp_path / "out", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert load_result(tmp_path / "out" / "slides" / "s0").notices == [NOTICE]
 
 
 def test_two_processes_share_a_folder_without_doing_a_slide_twice(slides, tmp_path):
@@ -224,8 +247,9 @@ def test_info_and_doctor_and_bundle_and_sample(slides, tmp_path):
     assert facts["kernels"]["used"] in facts["kernels"]["available"]
     check = call("bundle", "check")
     assert check.returncode == 0
-    assert UNTRAINED in check.stderr
-    assert json.loads(call("bundle", "show").stdout)["trained"] is False
+    assert CAUTION in check.stderr
+    assert facts["notices"] == [CAUTION]
+    assert json.loads(call("bundle", "show").stdout)["trained"] is MANIFEST.trained
     path = tmp_path / "new" / "x.svs"
     made = call("sample", path, "--width", 600, "--height", 500)
     assert made.returncode == 0

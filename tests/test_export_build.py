@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from tests.bundle_case import fingerprint
+from tests.bundle_case import copy_with, fingerprint
 from tests.dense_aggregator import weights_of as aggregator_weights
 from tests.encoder_case import in_torch, module_of, tensors, tiles_of, weights_of
 from tests.export_case import TINY, TRAINED, make_checkpoints, names
@@ -154,6 +154,17 @@ def test_an_aggregator_completes_the_bundle(folder, begun):
     ):
         np.testing.assert_array_equal(found, logits)
     assert names(begun.parent) == ["bundle"]
+
+
+def test_an_aggregator_does_not_make_a_demonstration_of_an_encoder_more(folder, tmp_path):
+    bundle = Bundle.load(folder / "begun")
+    shown = copy_with(bundle, tmp_path / "shown", trained=True, demonstration=True)
+    made = export_aggregator(folder / "model-7.pth", shown.root).bundle
+    assert (made.manifest.trained, made.manifest.demonstration) == (True, True)
+    spec = bundle.manifest.encoder.model_copy(update={"source_sha256": None})
+    drawn = copy_with(made, tmp_path / "drawn", encoder=spec)  # nobody knows where it is from
+    made = export_aggregator(folder / "model-7.pth", drawn.root, force=True).bundle
+    assert (made.manifest.trained, made.manifest.demonstration) == (False, False)
 
 
 def test_an_imported_aggregator_is_replaced_only_with_force(folder, begun):

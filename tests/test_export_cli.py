@@ -8,11 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.bundle_case import copy_with
 from tests.encoder_case import tensors, weights_of
 from tests.export_case import TINY, make_checkpoints
 from unicas_edge.bundle import Bundle
 from unicas_edge.cli_export import export_app
 from unicas_edge.errors import CheckpointError
+from unicas_edge.result import DEMONSTRATION, UNTRAINED
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def test_the_commands_of_the_documentation(folder, tmp_path):
     assert first.exit_code == 0, first.output
     assert "vit-ti16, tokens of width 192, fp32" in first.stdout
     assert "took 'teacher'" in first.stderr
-    assert "untrained" in first.stderr
+    assert UNTRAINED in first.stderr
     second = run(
         export_app,
         ["aggregator", str(folder / "model-7.pth"), "-o", target,
@@ -37,7 +39,13 @@ def test_the_commands_of_the_documentation(folder, tmp_path):
     assert second.exit_code == 0, second.output
     assert "cancer at 0.4, candidiasis at 0.5, cluecell at 0.5" in second.stdout
     assert second.stderr == ""
-    assert Bundle.load(tmp_path / "bundle").manifest.trained
+    made = Bundle.load(tmp_path / "bundle")
+    assert made.manifest.trained
+    shown = copy_with(made, tmp_path / "shown", demonstration=True)
+    third = run(
+        export_app, ["aggregator", str(folder / "model-7.pth"), "-o", str(shown.root), "--force"]
+    )
+    assert third.stderr.strip() == DEMONSTRATION
 
 
 @pytest.mark.parametrize(

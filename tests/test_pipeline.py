@@ -15,7 +15,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder
 from unicas_edge.pipeline import Options, Screener
 from unicas_edge.reading import fit_colour
-from unicas_edge.result import UNTRAINED
+from unicas_edge.result import caution
 from unicas_edge.sample import write_sample
 from unicas_edge.session import Session
 from unicas_edge.slide import open_slide
@@ -122,7 +122,8 @@ def test_the_result_says_how_it_was_made(sample, bundle):
     assert result.slide.size_bytes == sample.stat().st_size
     assert result.bundle.files["bundle.json"] == bundle.digest
     assert {"plan", "tiles", "encode", "aggregate", "total"} <= set(result.timings_seconds)
-    assert UNTRAINED in result.notices
+    assert result.notices[0] == caution(bundle.manifest) == caution(result.bundle)
+    assert result.notices[0]
     assert stages == {"tiles"}
     assert max(screened.overview.shape) <= 1600
     for task in result.tasks:

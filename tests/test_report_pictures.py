@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from report_case import make_overview, make_result, tile_pixels
+from report_case import CAUTIONS, make_overview, make_result, tile_pixels
 
 from unicas_edge.errors import TileError
 from unicas_edge.report import draw as drawing
 from unicas_edge.report.contact import draw_contact
 from unicas_edge.report.heatmap import attention, draw_heat
 from unicas_edge.report.overview import MAX_SIDE, draw_overview
-from unicas_edge.result import NOTICE, UNTRAINED, Adequacy
+from unicas_edge.report.palette import DECISIONS
+from unicas_edge.result import NOTICE, Adequacy
 
 LONG = "trichomonas vaginalis with an exceedingly long name that nobody ever wanted to read"
 CASES = {
     "square": {},
     "trained": {"trained": True},
+    "demonstration": {"trained": True, "demonstration": True},
     "tall": {"width": 9000, "height": 36_000},
     "wide": {"width": 60_000, "height": 9000},
     "one tile": {"width": 300, "height": 200},
@@ -84,22 +86,38 @@ def test_the_overview_is_bounded(case):
     assert image.height <= MAX_SIDE * 1.25
 
 
-def test_untrained_weights_and_research_use_are_said_and_decisions_are_not(written):
-    for draw in (
-        lambda it: draw_overview(it, make_overview()),
-        lambda it: draw_contact(it, tile_pixels),
-    ):
+DRAWN = [
+    lambda it: draw_overview(it, make_overview()),
+    lambda it: draw_contact(it, tile_pixels),
+]
+
+
+def coloured(picture) -> bool:
+    """Whether anything on the page has the colour of a positive decision."""
+    return bool((np.asarray(picture) == DECISIONS["positive"]).all(axis=-1).any())
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+@pytest.mark.parametrize(("weights", "caution"), CAUTIONS)
+def test_cautions_and_research_use_are_said_and_decisions_are_not(written, draw, weights, caution):
+    for changes in ({}, {"notices": []}):  # a result that lost its notices is no reason for trust
         written.clear()
-        draw(make_result())
+        picture = draw(make_result(**weights, **changes))
         texts = [text for text, _, _ in written]
-        assert UNTRAINED.capitalize() in texts
+        assert caution.capitalize() in texts
         assert NOTICE.capitalize() in texts
+        assert f"{caution.split()[0]}: positive" in texts
         assert "POSITIVE" not in texts
-        written.clear()
-        draw(make_result(trained=True))
-        texts = [text for text, _, _ in written]
-        assert UNTRAINED.capitalize() not in texts
-        assert "POSITIVE" in texts
+        assert not coloured(picture)
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+def test_decisions_of_trained_weights_are_said_without_caution(written, draw):
+    picture = draw(make_result(trained=True))
+    texts = [text for text, _, _ in written]
+    assert not {caution.capitalize() for _, caution in CAUTIONS} & set(texts)
+    assert "POSITIVE" in texts
+    assert coloured(picture)
 
 
 def test_the_hottest_tile_is_where_the_attention_is():

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_case import TASKS, make_overview, make_result, tile_pixels
+from report_case import CAUTIONS, TASKS, make_overview, make_result, tile_pixels
 
 from unicas_edge import result as model
 from unicas_edge.errors import OutputError
@@ -146,7 +146,6 @@ def test_features_load_as_trident_and_clam_load_them(folder, result):
         patch_features = file["features"][:]
         attributes = dict(file["coords"].attrs)
         name = file["features"].attrs["name"]
-        notice = file.attrs["notice"]
     batch = patch_features[np.newaxis]
     assert batch.shape == (1, len(result.features), 64)
     assert patch_features.dtype == np.float32
@@ -162,7 +161,34 @@ def test_features_load_as_trident_and_clam_load_them(folder, result):
     }  # fmt: skip
     assert {key: attributes[key] for key in expected} == expected
     assert name == "case 17.svs"
-    assert model.UNTRAINED in notice
+
+
+@pytest.mark.parametrize(("weights", "caution"), CAUTIONS)
+def test_features_say_the_caution_of_their_bundle(tmp_path, weights, caution):
+    for changes in ({}, {"notices": []}):
+        write_features_h5(tmp_path / "f.h5", make_result(keep=9, **weights, **changes))
+        with h5py.File(tmp_path / "f.h5", "r") as file:
+            for attributes in (file.attrs, file["features"].attrs):
+                assert caution in attributes["notice"]
+                assert attributes["bundle_trained"] == weights["trained"]
+                assert attributes["bundle_demonstration"] == weights["demonstration"]
+
+
+@pytest.mark.parametrize(("weights", "caution"), CAUTIONS)
+def test_result_json_says_the_caution_of_its_bundle(tmp_path, weights, caution):
+    write_result_json(tmp_path / "result.json", make_result(keep=9, **weights))
+    loaded = load_result(tmp_path)
+    assert caution in loaded.notices
+    assert model.caution(loaded.bundle) == caution
+
+
+def test_a_result_from_before_there_were_demonstrations_is_read(tmp_path):
+    content = json.loads(result_bytes(make_result(keep=9, trained=True)))
+    assert content["bundle"].pop("demonstration") is False
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    loaded = load_result(tmp_path)
+    assert not loaded.bundle.demonstration
+    assert model.notices(loaded) == [model.NOTICE]
 
 
 def test_rows_can_be_appended_as_both_projects_append_them(tmp_path, result):

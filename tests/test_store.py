@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_case import make_overview, make_result, tile_pixels
+from report_case import CAUTIONS, make_overview, make_result, tile_pixels
 
 from unicas_edge.errors import OutputError
 from unicas_edge.report import write_result
@@ -213,9 +213,10 @@ def test_a_name_cannot_leave_the_folder(tmp_path, name):
         OutputFolder(tmp_path).slide(name)
 
 
-def test_the_summary_has_a_row_a_slide(tmp_path):
+@pytest.mark.parametrize(("weights", "caution"), CAUTIONS)
+def test_the_summary_has_a_row_a_slide(tmp_path, weights, caution):
     folder = OutputFolder(tmp_path)
-    good = finish(folder, "b")
+    good = finish(folder, "b", **weights)
     with folder.run(["screen", "in", "-o", "out"]) as log:
         log.add("b", Path("in/b.svs"), "done", result=good)
         log.add("a", Path("in/a.svs"), "failed", "in/a.svs: empty file\nnothing in it")
@@ -230,10 +231,12 @@ def test_the_summary_has_a_row_a_slide(tmp_path):
     assert found[1]["prob_cancer"] == "0.931000"
     assert found[1]["decision_candidiasis"] == "negative"
     assert found[1]["seconds"] == "24.00"
-    assert "untrained weights" in found[1]["notice"]
+    assert caution in found[1]["notice"]
     record = json.loads((tmp_path / "runs" / f"{log.id}.json").read_text(encoding="utf-8"))
     assert record["arguments"] == ["screen", "in", "-o", "out"]
     assert record["outcome"] == "finished"
+    assert record["notice"].startswith(caution)
+    assert record["bundle"]["demonstration"] == weights["demonstration"]
     assert record["device"]["name"] == "onnxruntime"
     assert record["versions"]["numpy"]
     assert [slide["status"] for slide in record["slides"]] == ["done", "failed", "elsewhere"]

@@ -15,13 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.evaluate_case import simulated
-from tests.report_case import make_result
+from tests.report_case import CAUTIONS, make_result
 from unicas_edge import cli
 from unicas_edge.cli_train_evaluate import register
 from unicas_edge.errors import OutputError, TrainingError
 from unicas_edge.report.result_json import write_result_json
 from unicas_edge.report.summary import SUMMARY, error_row, result_row, write_summary
-from unicas_edge.result import UNTRAINED
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 pytest.importorskip("torchmetrics", reason="the extra `train` (torchmetrics) is not installed")
@@ -160,11 +159,11 @@ SCREENED = {  # name: probability of cancer, truth
 }  # fmt: skip
 
 
-def screened(folder, *, threshold=0.35, results=True):
+def screened(folder, *, threshold=0.35, results=True, **weights):
     """An output folder as `screen` leaves it: six slides, one unsatisfactory, one failed."""
     rows = {}
     for name, (probability, _) in SCREENED.items():
-        base = make_result(keep=20)
+        base = make_result(keep=20, **weights)
         decision = "positive" if probability >= threshold else "negative"
         satisfactory = name != "e"
         task = base.tasks[0].model_copy(update={
@@ -199,8 +198,9 @@ def truth_of(path, *, key="{}.svs", column="cancer", more=()):
 
 @pytest.mark.parametrize("key", ["{}", "{}.svs", "/data/x/{}.svs", "other/place/{}.svs"])
 @pytest.mark.parametrize("source", ["folder", "summary", "results"])
-def test_screened_slides_meet_their_truth_at_the_bundles_threshold(source, key, tmp_path):
-    folder = screened(tmp_path / "out")
+@pytest.mark.parametrize(("weights", "caution"), CAUTIONS)
+def test_screened_slides_meet_their_truth_at_its_threshold(source, key, tmp_path, weights, caution):
+    folder = screened(tmp_path / "out", **weights)
     sources = {
         "folder": [folder], "summary": [folder / SUMMARY],
         "results": sorted(folder.glob("slides/*/result.json")),
@@ -212,7 +212,7 @@ def test_screened_slides_meet_their_truth_at_the_bundles_threshold(source, key, 
     np.testing.assert_allclose(made.scores, [0.9, 0.2, 0.8, 0.31, 0.4])
     assert made.left_out["unsatisfactory"] == 1
     assert made.left_out.get("without truth", 0) == (0 if source == "results" else 1)
-    assert made.notices == (f"{UNTRAINED} (5 slides)",)
+    assert made.notices == (f"{caution} (5 slides)",)
 
 
 def test_slides_are_evaluated_on_the_command_line_a_file_each_task(app, tmp_path):
