@@ -30,6 +30,17 @@ def save(folder, name, pixels):
     Image.fromarray(pixels).save(folder / name, quality=92)
 
 
+def make_sipakmed(root, fields=6, cells=2):
+    """Five classes of single cells, which differ in colour."""
+    rng = np.random.default_rng(1)
+    kinds = ("dyskeratotic", "koilocytotic", "metaplastic", "parabasal", "superficial_intermediate")
+    for number, kind in enumerate(kinds):
+        for k in range(fields * cells):
+            pixels = field(rng, 90, 80, [(45, 40)], (30 + 40 * number, 60, 200 - 40 * number))
+            save(root / "sipakmed" / kind, f"{k // cells:03}_{k % cells:02}.jpg", pixels)
+    return root
+
+
 def make_data(root, seed=0, crops=8, fields=15):
     rng = np.random.default_rng(seed)
     for slide in ("a", "b"):

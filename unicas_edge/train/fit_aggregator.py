@@ -106,9 +106,9 @@ def fit_aggregator(
 ) -> loop.History:
     """Train `model`, which then holds the weights best on validation (mean AUC of the tasks).
 
-    Without `validation` it holds those of the last epoch. The run is left in `folder` (`loop.fit`), an aggregator as `WEIGHTS` too: what `unicas-edge
-    export aggregator` and `Aggregator.load` read. `TrainingError` for a task with one class in
-    either set, and what `loop.fit` raises.
+    Without `validation` it holds those of the last epoch. The run is left in `folder` (`loop.fit`),
+    an aggregator as `WEIGHTS` too: what `unicas-edge export aggregator` and `Aggregator.load` read.
+    `TrainingError` for a task with one class in either set, and what `loop.fit` raises.
     """
     for what, bags in (("training", train), ("validation", validation)):
         if bags is not None:
@@ -119,8 +119,8 @@ def fit_aggregator(
         raise TrainingError("training and validation differ in tasks, classes or width of tokens")
     trained = _BagTraining(model, train, validation, settings)
     history = loop.fit(
-        trained, trained.batch, settings.loop(len(train), choose=validation is not None), folder, resume=resume, device=device,
-        identity=trained.identity(), title="aggregator",
+        trained, trained.batch, settings.loop(len(train), choose=validation is not None), folder,
+        resume=resume, device=device, identity=trained.identity(), title="aggregator",
     )  # fmt: skip
     _take_best(model, folder / loop.BEST)
     if isinstance(model, MultiTaskAggregator):

@@ -1,0 +1,22 @@
+"""What every step of making the default bundle is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where runs are kept, what is random, how tokens are computed, and who is told.
+
+    What is finished in `work` is taken from there. Tokens of composed slides are computed by the
+    engine `backend` in `precision`; the reference is onnxruntime in fp32.
+    """
+
+    work: Path
+    seed: int = 0
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
+    tell: Callable[[str], None] = lambda _: None
