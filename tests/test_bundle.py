@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 from unicas_edge.bundle import MAX_MANIFEST_BYTES, Bundle, schemas, write_schemas
 from unicas_edge.errors import BundleError
 from unicas_edge.export import untrained
+from unicas_edge.regions import load_heads
+from unicas_edge.result import DEMONSTRATION, caution
 
 DEFAULT = Bundle.load().root
 
@@ -45,13 +47,34 @@ def error_of(folder):
 # ---- the embedded bundle ------------------------------------------------------------------------
 
 
-def test_the_embedded_bundle_is_whole_small_and_says_that_it_is_untrained():
+def test_the_embedded_bundle_is_whole_small_and_a_demonstration():
     bundle = Bundle.load()
-    assert not bundle.manifest.trained
-    assert [task.name for task in bundle.manifest.tasks] == ["cancer", "candidiasis", "cluecell"]
-    assert set(bundle.manifest.files) == {"encoder.onnx", "aggregator.safetensors"}
-    assert sum(path.stat().st_size for path in bundle.root.iterdir()) < 15_000_000
+    manifest = bundle.manifest
+    assert manifest.trained
+    assert caution(manifest) == DEMONSTRATION
+    assert [task.name for task in manifest.tasks] == ["cancer", "candidiasis", "cluecell"]
+    assert bundle.path(manifest.encoder.file).stat().st_size <= 25_000_000
+    assert sum(path.stat().st_size for path in bundle.root.rglob("*")) < 30_000_000
     assert bundle.digest == hashlib.sha256((DEFAULT / "bundle.json").read_bytes()).hexdigest()
+    assert {head.name for head in load_heads(bundle)} == {
+        "abnormality", "grade", "cell_type", "candidiasis", "cluecell",
+    }  # fmt: skip
+
+
+def test_the_model_card_has_the_data_with_licences_and_every_figure_with_its_interval():
+    manifest = Bundle.load().manifest
+    card = (DEFAULT / "MODEL_CARD.md").read_text("utf-8")
+    assert "emonstration: not for diagnosis" in card
+    assert len(manifest.training_data) == 4
+    for data in manifest.training_data:
+        assert f"| {data.name} | {data.licence} | {data.count:,} |" in card
+    assert {f.task for f in manifest.evaluation if f.metric == "auc"} >= {
+        "cancer", "candidiasis", "cluecell", "heads.abnormality", "heads.candidiasis",
+    }  # fmt: skip
+    for figure in manifest.evaluation:
+        assert figure.ci_low <= figure.value <= figure.ci_high
+        assert f"| {figure.task} | {figure.metric} | {figure.value:.3f} |" in card
+        assert figure.protocol in card
 
 
 def test_rebuilding_the_untrained_bundle_gives_the_same_bytes(tmp_path):

@@ -277,6 +277,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
         )  # fmt: skip
 
 
+def test_without_validation_the_last_epoch_is_kept(tmp_path):
+    train = bag_set(16, 0)
+    torch.manual_seed(3)
+    model = fitting.make_model(train, **TINY)
+    history = fitting.fit_aggregator(model, train, None, replace(QUICK, epochs=2), tmp_path)
+    assert (history.steps, history.best, history.validations) == (4, None, [])
+    last = torch.load(tmp_path / "last.pt", weights_only=True)["modules"]["aggregator"]
+    assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("kind", ["TransMIL", "DTFD-MIL", "DTFree"])
 def test_every_baseline_takes_a_step(tmp_path, kind):
     bags = bag_set(4).only("candidiasis")

@@ -21,7 +21,13 @@ from unicas_edge.train import compose_pixels as px
 from unicas_edge.train.compose import Composer
 from unicas_edge.train.compose_choice import LARGEST, NILM, TASKS, Chooser
 from unicas_edge.train.compose_recipe import Recipe
-from unicas_edge.train.compose_set import SUBTYPES, plans, slide_tokens, write_set
+from unicas_edge.train.compose_set import (
+    SUBTYPES,
+    plans,
+    slide_tokens,
+    token_bags,
+    write_set,
+)
 from unicas_edge.train.compose_sources import PARTS, TILE, load_sources
 
 SMALL = Recipe(rows=8, columns=8, positive=(0.03, 0.1), decoys=(0, 0.05))
@@ -245,6 +251,19 @@ def test_tokens_of_a_planned_slide_are_those_of_screening_the_written_one(compos
         tokens = slide_tokens(slide, bundle, encoder)
     assert tokens.shape == result.features.shape
     assert np.allclose(tokens, result.features, atol=1e-5)
+
+
+def test_bags_that_are_kept_are_not_made_again_and_are_those_of_slides(composer, tmp_path):
+    bundle, recipe = Bundle.load(), replace(SMALL, rows=4, columns=4)
+    with contextlib.closing(open_encoder(bundle)) as encoder:
+        made = token_bags(composer, bundle, encoder, 2, recipe=recipe, folder=tmp_path / "bags")
+        plain = token_bags(composer, bundle, encoder, 2, recipe=recipe)
+    # an encoder that is closed: nothing is left to encode
+    again = token_bags(composer, bundle, encoder, 2, recipe=recipe, folder=tmp_path / "bags")
+    for k in range(2):
+        assert np.array_equal(made.tokens(k), plain.tokens(k))
+        assert np.array_equal(again.tokens(k), plain.tokens(k))
+    assert np.array_equal(made.labels, plain.labels)
 
 
 def test_unreadable_pictures_are_named_and_too_many_are_an_error(data, tmp_path):
