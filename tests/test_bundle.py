@@ -68,7 +68,7 @@ def test_the_model_card_has_the_data_with_licences_and_every_figure_with_its_int
     assert len(manifest.training_data) == 4
     for data in manifest.training_data:
         assert f"| {data.name} | {data.licence} | {data.count:,} |" in card
-    assert {f.task for f in manifest.evaluation if f.metric == "auc"} >= {
+    assert {f.task for f in manifest.evaluation if f.metric == "AUC"} >= {
         "cancer", "candidiasis", "cluecell", "heads.abnormality", "heads.candidiasis",
     }  # fmt: skip
     for figure in manifest.evaluation:

@@ -62,7 +62,7 @@ def test_the_default_bundle_is_made_again_in_small_and_screens_a_composed_slide(
     words = ["train", "demo", pictures, "-o", home / "bundle", "--work", home / "work", "--smoke"]
     figures = run(*words, cwd=home)
     made = Bundle.load(home / "bundle")
-    assert "cancer auc" in figures
+    assert "cancer AUC" in figures
     assert made.manifest.demonstration
     assert {head.name for head in made.manifest.heads} > {"abnormality", "cell_type"}
     assert "not for diagnosis" in (made.root / "MODEL_CARD.md").read_text()

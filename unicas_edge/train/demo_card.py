@@ -27,9 +27,10 @@ USE = (
 #: UniCAS's own (Jiang et al. 2026), by task and metric: of patients' slides and of its own crops;
 #: of the public sets there is only SIPaKMeD.
 _PAPER = {
-    ("cancer", "auc"): "0.926", ("candidiasis", "auc"): "0.926", ("cluecell", "auc"): "0.984",
-    ("heads.abnormality", "f1"): "0.915", ("heads.candidiasis", "f1"): "0.963",
-    ("heads.cluecell", "f1"): "0.984", ("heads.cell_type", "f1"): "0.977, cells split at random",
+    ("cancer", "AUC"): "0.926", ("candidiasis", "AUC"): "0.926", ("cluecell", "AUC"): "0.984",
+    ("heads.abnormality", "F1"): "0.915", ("heads.candidiasis", "F1"): "0.963",
+    ("heads.cluecell", "F1"): "0.984",
+    ("heads.cell_type", "F1 (macro)"): "0.977, cells split at random",
 }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
     content["evaluation"] = [
         figure.model_dump(mode="json")
         for figure in figures
-        if not figure.metric.startswith("net_benefit")  # the evidence has it as curves
+        if not figure.metric.startswith("net benefit")  # the evidence has it as curves
     ]
     content["training_data"] = [t.model_dump(mode="json") for t in _training_data(data)]
     return Manifest.model_validate_json(json.dumps(content))
@@ -130,7 +131,7 @@ def _card(manifest: Manifest) -> str:
 
 
 def _row(figure: Evaluation) -> str:
-    paper = _PAPER.get((figure.task, figure.metric.split()[0]), "")
+    paper = _PAPER.get((figure.task, figure.metric), "")
     return (
         f"| {figure.task} | {figure.metric} | {figure.value:.3f} | {figure.ci_low:.3f} to "
         f"{figure.ci_high:.3f} | {paper} |"

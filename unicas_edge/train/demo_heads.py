@@ -16,9 +16,11 @@ from unicas_edge.train.regions_data import Indices, Regions
 #: Of each fold's encoder, and of the one that ships.
 Tokens = tuple[Sequence[Float32], Float32]
 
+#: All classes but the first, which is the normal one.
+_ABNORMAL = ("*",)
 #: Head -> source and the classes that it tells from all others; () keeps the source's classes.
 HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "abnormality": ("cric", ("ASC-US", "LSIL", "ASC-H", "HSIL", "SCC")),
+    "abnormality": ("cric", _ABNORMAL),
     "grade": ("cric", ()),
     "cell_type": ("sipakmed", ()),
     "candidiasis": ("comparison", ("candida",)),
@@ -42,7 +44,8 @@ def made_heads(
             each = [tokens_of(cells, bundle, "cell") for bundle in folds]
             tokens[source] = (each, tokens_of(cells, shipped, "cell"))
         job.tell(f"head {name}")
-        labelled = cells.against_rest(positive, called=name) if positive else cells
+        chosen = cells.classes[1:] if positive == _ABNORMAL else positive
+        labelled = cells.against_rest(chosen, called=name) if chosen else cells
         text = _protocol(labelled, source, probing, len(folds), steps)
         made.append(_made(name, labelled, data.folds[source], tokens[source], probing, text, job))
     return made
