@@ -45,7 +45,7 @@ def demo(
     from unicas_edge.train.demo_job import Job
 
     settings = smoke_settings() if smoke else DemoSettings()
-    job = Job(work, seed, backend, precision, _tell(work))
+    job = Job(work, seed, (backend, precision), _tell(work))
     made = make_demo(data, output, settings, job, force=force)
     for figure in made.manifest.evaluation:
         typer.echo(

@@ -122,11 +122,17 @@ def cell_pool(data: Regions, around: float = 1.0) -> Pool:
 
 
 def tile_pool(
-    composer: Composer, slides: int, seed: int, tell: Callable[[str], None] = lambda _: None
+    composer: Composer,
+    slides: int,
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    backgrounds: int = 24,
 ) -> Pool:
     """Return tiles of composed slides: all that something was put into, and some background.
 
-    Labels float32 [n, tasks]: whether the tile decides each task.
+    Labels float32 [n, tasks]: whether the tile decides each task. Every kind comes equally often;
+    `backgrounds` of a slide are one, and another for each further 24.
     """
     pictures: list[Picture] = []
     rows: list[list[float]] = []
@@ -136,10 +142,10 @@ def tile_pool(
             pictures.append(Picture(_jpeg(slide.tile(*one.tile))))
             rows.append([float(one.decisive and one.task == task) for task in TASKS])
             kinds.append(f"{one.task}/{one.decisive}")
-        for tile in slide.backgrounds(24):
+        for k, tile in enumerate(slide.backgrounds(backgrounds)):
             pictures.append(Picture(_jpeg(tile)))
             rows.append([0.0] * len(TASKS))
-            kinds.append("background")
+            kinds.append(f"background/{k // 24}")
         if number % 10 == 9:
             tell(f"tiles of {number + 1} of {slides} composed slides")
     return Pool(tuple(pictures), np.array(rows, np.float32), _even(kinds))

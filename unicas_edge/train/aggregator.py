@@ -93,14 +93,18 @@ class _Model(nn.Module):
         self.apply(initialise)
         nn.init.trunc_normal_(self.task_tokens, std=TOKEN_STD)
 
-    def forward(self, tokens: Tensor, observe: Observer | None) -> list[Tensor]:
+    def begun(self, tokens: Tensor) -> Tensor:
+        """Return what the first block is given, [B, t + N, C]."""
         bags, n, _ = tokens.shape
         side = math.isqrt(n - 1) + 1
         patches = self.layer1(tokens)
         patches = torch.cat([patches, patches[:, : side * side - n]], dim=1)
         patches = self.pos_layer(patches, side)
+        return torch.cat([self.task_tokens.expand(bags, -1, -1), patches], dim=1)
+
+    def forward(self, tokens: Tensor, observe: Observer | None) -> list[Tensor]:
         t = len(self.heads)
-        x = torch.cat([self.task_tokens.expand(bags, -1, -1), patches], dim=1)
+        x = self.begun(tokens)
         for index, block in enumerate(self.blocks):
             x = block(x)
             if observe is not None:
@@ -149,12 +153,16 @@ class _TaskAttention(nn.Module):
         self.experts = nn.ModuleList(nn.Linear(c, c, bias=False) for _ in range(t))
         self.proj = nn.Linear(c, c)  # in the published checkpoints, and never used
 
-    def forward(self, h: Tensor) -> Tensor:
+    def scores(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each task's heads think of each patch [B, H, t, N], and the values."""
         t = len(self.qs)
-        patches = h[:, t:]
         queries = torch.stack([q(h[:, i]) for i, q in enumerate(self.qs)], dim=1)
-        keys, values = self.kv(patches).chunk(2, dim=-1)
-        scores = self._split(queries) @ self._split(keys).transpose(-1, -2) * self.scale
+        keys, values = self.kv(h[:, t:]).chunk(2, dim=-1)
+        return self._split(queries) @ self._split(keys).transpose(-1, -2) * self.scale, values
+
+    def forward(self, h: Tensor) -> Tensor:
+        patches = h[:, len(self.qs) :]
+        scores, values = self.scores(h)
         best, kept = scores.topk(min(self.top_m, scores.shape[-1]), dim=-1)
         shares = torch.zeros_like(scores).scatter(-1, kept, best.softmax(dim=-1))  # [B, H, t, N]
         pooled = (shares @ self._split(values)).transpose(1, 2).flatten(2)  # [B, t, C]

@@ -10,8 +10,9 @@ All that takes long is kept in the folder of the work and taken from there when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.staging import check_places
@@ -20,12 +21,18 @@ from unicas_edge.train.compose_recipe import Recipe
 from unicas_edge.train.compose_sources import FOLDS
 from unicas_edge.train.demo_card import finished_bundle
 from unicas_edge.train.demo_data import EVERYTHING, HELD, load_demo_data
-from unicas_edge.train.demo_encoder import encoder_bundle
+from unicas_edge.train.demo_encoder import EncoderSettings, encoder_bundle
 from unicas_edge.train.demo_heads import made_heads
 from unicas_edge.train.demo_job import Job
-from unicas_edge.train.demo_slides import SlideSets, judged_aggregator, shipped_aggregator
+from unicas_edge.train.demo_slides import (
+    AggregatorSettings,
+    SlideSets,
+    judged_aggregator,
+    shipped_aggregator,
+)
 from unicas_edge.train.evaluate import write_report
 from unicas_edge.train.fit_aggregator import FitSettings
+from unicas_edge.train.guide import GuideSettings
 from unicas_edge.train.heads_probe import Probing
 
 
@@ -33,33 +40,35 @@ from unicas_edge.train.heads_probe import Probing
 class DemoSettings:
     """How the default bundle is made; the values are those that it was made with.
 
-    `tile_slides` slides are composed for the tiles that an encoder is adapted to. Heads are probed
-    as in the paper.
+    Heads are probed as in the paper.
     """
 
-    adapt: AdaptSettings = field(default_factory=AdaptSettings)
-    tile_slides: int = 60
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     sets: SlideSets = field(default_factory=SlideSets)
-    fit: FitSettings = field(
-        default_factory=lambda: FitSettings(lr=3e-4, epochs=20, drop_tiles=0.5)
-    )
+    aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
     probing: Probing = field(default_factory=Probing)
 
     def seeded(self, seed: int) -> DemoSettings:
         """Return the settings with another seed for everything random."""
-        parts = {name: replace(getattr(self, name), seed=seed) for name in _SEEDED}
-        return replace(self, **parts)
+        made: DemoSettings = _seeded(self, seed)
+        return made
 
 
-_SEEDED = ("adapt", "fit", "probing")
+def _seeded(settings: Any, seed: int) -> Any:  # noqa: ANN401 - any of the settings
+    """Return settings, and those within them, with this seed wherever they have one."""
+    inner = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    changed = {k: _seeded(v, seed) for k, v in inner.items() if is_dataclass(v)}
+    return replace(settings, **changed, **({"seed": seed} if "seed" in inner else {}))
 
 
 def smoke_settings() -> DemoSettings:
     """Return settings that take every step of the way, and learn next to nothing."""
     recipe = Recipe(rows=4, columns=4)
     return DemoSettings(
-        AdaptSettings(steps=2), 1, SlideSets(8, 8, 8, recipe, recipe),
-        FitSettings(lr=3e-4, epochs=1, batch=4), Probing(epochs=1),
+        EncoderSettings(AdaptSettings(steps=2), AdaptSettings(steps=1), 1),
+        SlideSets(8, 8, 8, recipe, recipe, 1),
+        AggregatorSettings(GuideSettings(steps=4), FitSettings(lr=2e-4, epochs=1, batch=4)),
+        Probing(epochs=1),
     )  # fmt: skip
 
 
@@ -77,13 +86,15 @@ def make_demo(
     data = load_demo_data(pictures, job.seed)
 
     def encoder(name: str) -> Bundle:
-        return encoder_bundle(data, name, settings.adapt, settings.tile_slides, job)
+        return encoder_bundle(data, name, settings.encoder, job)
 
     folds = [encoder(f"fold-{fold}") for fold in range(FOLDS)]
     shipped, held = encoder(EVERYTHING), encoder(HELD)
-    heads = made_heads(data, folds, shipped, settings.probing, settings.adapt.steps, job)
-    judged = judged_aggregator(data.sources, held, settings.sets, settings.fit, job)
-    whole = shipped_aggregator(data.sources, shipped, judged, settings.sets, settings.fit, job)
+    heads = made_heads(data, folds, shipped, settings.probing, settings.encoder.first.steps, job)
+    judged = judged_aggregator(data.sources, held, settings.sets, settings.aggregator, job)
+    whole = shipped_aggregator(
+        data.sources, shipped, judged, settings.sets, settings.aggregator, job
+    )
     for given, report in [*judged.tests, *(test for head in heads for test in head.tests)]:
         write_report(job.work / "evidence", report, given)
     return finished_bundle(whole, judged, heads, data, output, force=force)

@@ -6,7 +6,7 @@ has seen no cell, crop or background of its fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from unicas_edge.train.regions_split import grouped_folds
 Triple = tuple[float, float, float]
 #: CRIC's squares as they are classified, in pixels of its fields, and so much more is augmented in.
 CRIC_SIDE, _AROUND = 128, 1.4
-#: Of a batch of adaptation: what is hardest has the most.
-_SHARES = {"sipakmed": 18.0, "cric": 14.0, "comparison": 7.0, TILE_SOURCE: 25.0}
+#: Of a batch of adaptation.
+CELLS_AND_TILES = {"sipakmed": 18.0, "cric": 14.0, "comparison": 7.0, TILE_SOURCE: 25.0}
+MOSTLY_TILES = {"sipakmed": 7.0, "cric": 7.0, "comparison": 4.0, TILE_SOURCE: 46.0}
 #: An encoder's number: the fold that it has not seen; the two of `HELD`; none.
 HELD = "held"
 EVERYTHING = "all"
@@ -97,23 +98,30 @@ def adapt_data(
     data: DemoData,
     encoder: str,
     slides: int,
+    shares: Mapping[str, float],
     *,
     size: int,
     mean: Triple,
     std: Triple,
     tell: Callable[[str], None],
 ) -> AdaptData:
-    """Return what `encoder` is adapted to: cells, and the tiles of so many composed slides."""
+    """Return what `encoder` is adapted to: cells, and the tiles of so many composed slides.
+
+    Where a batch is mostly tiles, the tiles are of other slides and more of them of the background.
+    """
+    more = shares is MOSTLY_TILES
     sources, cells = data.seen_by(encoder)
     pools = {
         name: cell_pool(regions, _AROUND if name == "cric" else 1.0)
         for name, regions in cells.items()
     }
     composer = Composer(sources)
-    pools[TILE_SOURCE] = tile_pool(composer, slides, data.seed + 1, tell)
+    pools[TILE_SOURCE] = tile_pool(
+        composer, slides, 2 * data.seed + 1 + more, tell, backgrounds=72 if more else 24
+    )
     outputs = {name: len(regions.classes) for name, regions in data.cells.items()}
     outputs[TILE_SOURCE] = pools[TILE_SOURCE].labels.shape[1]
     return AdaptData(
-        pools, outputs, _SHARES, frozenset({"cric"}), size, mean, std,
+        pools, outputs, shares, frozenset({"cric"}), size, mean, std,
         identity={"pictures": digest(pools.values())},
     )  # fmt: skip

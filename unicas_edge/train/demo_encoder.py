@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.export.architectures import ARCHITECTURES
+from unicas_edge.export.architectures import ARCHITECTURES, ViT
 from unicas_edge.export.build import export_encoder
 from unicas_edge.train.adapt import AdaptSettings, adapt
-from unicas_edge.train.demo_data import DemoData, adapt_data
+from unicas_edge.train.demo_data import (
+    CELLS_AND_TILES,
+    EVERYTHING,
+    HELD,
+    MOSTLY_TILES,
+    DemoData,
+    adapt_data,
+)
 from unicas_edge.train.demo_job import Job
-from unicas_edge.train.encoder_files import NAME, save_encoder
+from unicas_edge.train.encoder import VisionTransformer
+from unicas_edge.train.encoder_files import NAME, save_encoder, start_from
 from unicas_edge.train.pretrained import model_path, read_backbone, resampled
 
 #: For processors alone: as fast as a ViT-Ti/16, with ViT-S's width (`pretrained.resampled`).
 ARCHITECTURE = "vit-s22-8"
+#: Encoders of aggregators; the others are judged on cells.
+FOR_SLIDES = (HELD, EVERYTHING)
 
 
-def encoder_bundle(
-    data: DemoData, encoder: str, settings: AdaptSettings, slides: int, job: Job
-) -> Bundle:
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How encoders are adapted: to cells and tiles, and those for slides mostly to tiles then.
+
+    For the tiles of each so many `slides` are composed.
+    """
+
+    first: AdaptSettings = field(default_factory=AdaptSettings)
+    second: AdaptSettings = field(default_factory=lambda: AdaptSettings(steps=280, lr=2e-4))
+    slides: int = 60
+
+
+def encoder_bundle(data: DemoData, encoder: str, settings: EncoderSettings, job: Job) -> Bundle:
     """Return the bundle of an adapted encoder, with an aggregator that is untrained yet.
 
-    `encoder` says what it may see (`DemoData.seen_by`); for the tiles that it is adapted to so many
-    `slides` are composed. A run that was interrupted goes on.
+    `encoder` says what it may see (`DemoData.seen_by`). A run that was interrupted goes on.
     """
     run, target = job.work / "encoders" / encoder, job.work / "bundles" / f"encoder-{encoder}"
     if target.exists():
         return Bundle.load(target)
-    if not (run / NAME).exists():
-        _adapt(data, encoder, settings, slides, run, job)
+    begun = partial(_pretrained, ARCHITECTURES[ARCHITECTURE].vit)
+    _adapted(data, encoder, settings.first, CELLS_AND_TILES, settings.slides, begun, run, job)
+    if encoder in FOR_SLIDES:
+        begun = partial(start_from, run / NAME, ARCHITECTURES[ARCHITECTURE].vit)
+        run = run.with_name(f"{encoder}-tiles")
+        _adapted(data, encoder, settings.second, MOSTLY_TILES, settings.slides, begun, run, job)
     # int8 a channel: 15 MB; cosine of the tokens above 0.9999
     made: Bundle = export_encoder(
         run / NAME, target, architecture=ARCHITECTURE, storage="int8"
@@ -37,15 +63,23 @@ def encoder_bundle(
     return made
 
 
-def _adapt(
-    data: DemoData, encoder: str, settings: AdaptSettings, slides: int, run: Path, job: Job
-) -> None:
+def _pretrained(vit: ViT) -> VisionTransformer:
+    return resampled(read_backbone(model_path()), vit)
+
+
+def _adapted(
+    data: DemoData, encoder: str, settings: AdaptSettings, shares: Mapping[str, float], slides: int,
+    begun: Callable[[], VisionTransformer], run: Path, job: Job,
+) -> None:  # fmt: skip
+    """Leave an encoder in the folder `run`, unless it is there."""
+    if (run / NAME).exists():
+        return
     kind = ARCHITECTURES[ARCHITECTURE]
     seen = adapt_data(
-        data, encoder, slides, size=kind.vit.size, mean=kind.mean, std=kind.std, tell=job.tell
-    )
+        data, encoder, slides, shares, size=kind.vit.size, mean=kind.mean, std=kind.std,
+        tell=job.tell,
+    )  # fmt: skip
     counts = ", ".join(f"{len(pool.pictures):,} {name}" for name, pool in seen.pools.items())
-    job.tell(f"encoder {encoder}: {settings.steps} steps on {counts}")
-    begun = resampled(read_backbone(model_path()), kind.vit)
-    made = adapt(begun, seen, settings, run, resume=True)
+    job.tell(f"encoder {run.name}: {settings.steps} steps on {counts}")
+    made = adapt(begun(), seen, settings, run, resume=True)
     save_encoder(run, made, f"unicas-edge train demo, {settings.steps} steps")

@@ -41,8 +41,10 @@ def made_heads(
         cells = data.cells[source]
         if source not in tokens:
             job.tell(f"tokens of {cells.name}")
-            each = [tokens_of(cells, bundle, "cell") for bundle in folds]
-            tokens[source] = (each, tokens_of(cells, shipped, "cell"))
+            found = [
+                tokens_of(cells, bundle, "cell", engine=job.engine) for bundle in (*folds, shipped)
+            ]
+            tokens[source] = (found[:-1], found[-1])
         job.tell(f"head {name}")
         chosen = cells.classes[1:] if positive == _ABNORMAL else positive
         labelled = cells.against_rest(chosen, called=name) if chosen else cells

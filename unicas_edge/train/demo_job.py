@@ -11,12 +11,11 @@ from pathlib import Path
 class Job:
     """Where runs are kept, what is random, how tokens are computed, and who is told.
 
-    What is finished in `work` is taken from there. Tokens of composed slides are computed by the
-    engine `backend` in `precision`; the reference is onnxruntime in fp32.
+    What is finished in `work` is taken from there. `engine` is the backend and the precision that
+    compute tokens; the reference is onnxruntime in fp32.
     """
 
     work: Path
     seed: int = 0
-    backend: str = "onnxruntime"
-    precision: str = "fp32"
+    engine: tuple[str, str] = ("onnxruntime", "fp32")
     tell: Callable[[str], None] = lambda _: None

@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 
 from unicas_edge.aggregate import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder
 from unicas_edge.export.build import export_aggregator
 from unicas_edge.export.copying import link_files
+from unicas_edge.regions import view_tokens
+from unicas_edge.report.files import atomic_write
 from unicas_edge.staging import staging
 from unicas_edge.train import feed
 from unicas_edge.train import fit_aggregator as fitting
+from unicas_edge.train.adapt_data import tile_pool
+from unicas_edge.train.aggregator import MultiTaskAggregator
 from unicas_edge.train.bags_data import BagSet
 from unicas_edge.train.calibrate import calibrate
 from unicas_edge.train.compose import Composer
@@ -33,6 +38,7 @@ from unicas_edge.train.demo_job import Job
 from unicas_edge.train.evaluate import evaluate_predictions
 from unicas_edge.train.evaluate_data import Predictions, predictions
 from unicas_edge.train.evaluate_report import Report
+from unicas_edge.train.guide import GuideSettings, Known, guide
 from unicas_edge.train.loop import History
 
 #: A small aggregator: the published one is 20 times as large, for a million times as many tiles.
@@ -45,14 +51,26 @@ SHAPE: dict[str, Any] = {
 class SlideSets:
     """How many slides are composed to train on, to choose by, and to judge on.
 
-    The first are smaller than what is judged on, so that there can be more of them.
+    The first are smaller than what is judged on, so that there can be more of them. The attention
+    is guided by tiles of so many others.
     """
 
-    train: int = 128
-    validation: int = 64
+    train: int = 96
+    validation: int = 48
     test: int = 80
     train_recipe: Recipe = field(default_factory=lambda: Recipe(rows=20, columns=20))
-    test_recipe: Recipe = field(default_factory=lambda: Recipe(rows=28, columns=28))
+    test_recipe: Recipe = field(default_factory=lambda: Recipe(rows=24, columns=24))
+    guiding: int = 60
+
+
+@dataclass(frozen=True)
+class AggregatorSettings:
+    """How an aggregator is trained: its attention on tiles of known truth, then all on slides."""
+
+    guide: GuideSettings = field(default_factory=GuideSettings)
+    fit: fitting.FitSettings = field(
+        default_factory=lambda: fitting.FitSettings(lr=2e-4, epochs=10, drop_tiles=0.5)
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def bags_of(
 ) -> BagSet:
     """Return bags of composed slides; tokens are kept in the job's folder and taken from there."""
     job.tell(f"{count} slides of {recipe.tiles} tiles composed of part {sources.part}")
-    encoder = open_encoder(bundle, job.backend, job.precision, allow_unverified=True)
+    encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
     try:
         return token_bags(
             Composer(sources), bundle, encoder, count, seed=10 * job.seed + number, recipe=recipe,
@@ -80,7 +98,7 @@ def bags_of(
 
 
 def judged_aggregator(
-    sources: Sources, bundle: Bundle, sets: SlideSets, settings: fitting.FitSettings, job: Job
+    sources: Sources, bundle: Bundle, sets: SlideSets, settings: AggregatorSettings, job: Job
 ) -> Judged:
     """Return the aggregator for the figures; `bundle` holds an encoder that saw "train" alone."""
     parts = [sources.split(part, 0, job.seed) for part in ("train", "val", "test")]
@@ -88,9 +106,10 @@ def judged_aggregator(
     validation = bags_of(parts[1], bundle, sets.validation, 1, sets.train_recipe, job).loaded()
     test = bags_of(parts[2], bundle, sets.test, 2, sets.test_recipe, job)
     run = job.work / "aggregators" / "held"
-    history = _fit(train, validation, settings, run)
+    known = known_tiles(parts[0], bundle, sets.guiding, job)
+    history = _trained(train, validation, known, settings, run, job)
     best, score = history.best or (0, 0.0)
-    epochs = (best + 1) // -(-sets.train // settings.batch)
+    epochs = (best + 1) // -(-sets.train // settings.fit.batch)
     job.tell(f"aggregator: mean AUC {score:.4f} on validation after {epochs} epochs, its best")
     whole = with_aggregator(bundle, run / fitting.WEIGHTS, job.work / "bundles" / "held-raw")
     target = job.work / "bundles" / "held"
@@ -103,22 +122,51 @@ def shipped_aggregator(
     bundle: Bundle,
     judged: Judged,
     sets: SlideSets,
-    settings: fitting.FitSettings,
+    settings: AggregatorSettings,
     job: Job,
 ) -> Bundle:
     """Return the aggregator trained on slides of everything, for the epochs of the judged one."""
     bags = bags_of(sources, bundle, sets.train + sets.validation, 9, sets.train_recipe, job)
     run = job.work / "aggregators" / "all"
-    _fit(bags.loaded(), None, replace(settings, epochs=judged.epochs), run)
+    known = known_tiles(sources, bundle, sets.guiding, job)
+    settings = replace(settings, fit=replace(settings.fit, epochs=judged.epochs))
+    _trained(bags.loaded(), None, known, settings, run, job)
     return with_aggregator(bundle, run / fitting.WEIGHTS, job.work / "bundles" / "all")
 
 
-def _fit(
-    train: BagSet, validation: BagSet | None, settings: fitting.FitSettings, run: Path
+def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Known:
+    """Return tokens of tiles of composed slides, with what each decides; kept in the job's folder.
+
+    The slides are none of those of `bags_of`.
+    """
+    kept = job.work / "bags" / f"{sources.part}-known.npz"
+    if not kept.exists():
+        pool = tile_pool(Composer(sources), slides, 10 * job.seed + 3, job.tell)
+        encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
+        tiles = (simplejpeg.decode_jpeg(picture.jpeg) for picture in pool.pictures)
+        try:
+            tokens = view_tokens(bundle, encoder, tiles, ["tile"])["tile"]
+        finally:
+            encoder.close()
+        with atomic_write(kept) as file:
+            np.savez(file, tokens=tokens, labels=pool.labels, chances=pool.chances)
+    with np.load(kept) as found:
+        return Known(found["tokens"], found["labels"], found["chances"])
+
+
+def _trained(
+    train: BagSet,
+    validation: BagSet | None,
+    known: Known,
+    settings: AggregatorSettings,
+    run: Path,
+    job: Job,
 ) -> History:
-    feed.seed_all(settings.seed, 0, 0, feed.SETUP)
-    model = fitting.make_model(train, **SHAPE)
-    return fitting.fit_aggregator(model, train, validation, settings, run, resume=True)
+    feed.seed_all(settings.fit.seed, 0, 0, feed.SETUP)
+    model = MultiTaskAggregator(fitting.aggregator_config(train, **SHAPE))
+    guided = run.with_name(f"{run.name}-guide")
+    guide(model, known, train, settings.guide, guided, resume=True, tell=job.tell)
+    return fitting.fit_aggregator(model, train, validation, settings.fit, run, resume=True)
 
 
 def with_aggregator(bundle: Bundle, weights: Path, target: Path) -> Bundle:

@@ -43,13 +43,21 @@ class Tested:
         return np.asarray(functional.softmax(scaled, dim=1).numpy())
 
 
-def tokens_of(data: Regions, bundle: Bundle, view: View, threads: int | None = None) -> Float32:
+def tokens_of(
+    data: Regions,
+    bundle: Bundle,
+    view: View,
+    threads: int | None = None,
+    engine: tuple[str, str] | None = None,
+) -> Float32:
     """Return the CLS token of every region through the bundle's encoder, float32 [n, width].
 
-    What `RegionClassifier` would compute, by the same functions. `RegionError` for an image that
+    What `RegionClassifier` would compute, by the same functions; in another `engine` (backend and
+    precision) if that is named, verified or not. `RegionError` for an image that
     cannot be read: `regions_data.readable` comes first.
     """
-    encoder = open_encoder(bundle, threads=threads)
+    backend, precision = engine or ("auto", "auto")
+    encoder = open_encoder(bundle, backend, precision, threads, allow_unverified=engine is not None)
     try:
         return view_tokens(bundle, encoder, data.images(), (view,))[view]
     finally:
