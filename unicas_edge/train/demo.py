@@ -90,7 +90,8 @@ def make_demo(
 
     folds = [encoder(f"fold-{fold}") for fold in range(FOLDS)]
     shipped, held = encoder(EVERYTHING), encoder(HELD)
-    heads = made_heads(data, folds, shipped, settings.probing, settings.encoder.first.steps, job)
+    steps = (settings.encoder.first.steps, settings.encoder.second.steps)
+    heads = made_heads(data, folds, shipped, settings.probing, steps, job)
     judged = judged_aggregator(data.sources, held, settings.sets, settings.aggregator, job)
     whole = shipped_aggregator(
         data.sources, shipped, judged, settings.sets, settings.aggregator, job

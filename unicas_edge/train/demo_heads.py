@@ -29,11 +29,16 @@ HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def made_heads(
-    data: DemoData, folds: Sequence[Bundle], shipped: Bundle, probing: Probing, steps: int, job: Job
+    data: DemoData,
+    folds: Sequence[Bundle],
+    shipped: Bundle,
+    probing: Probing,
+    steps: tuple[int, int],
+    job: Job,
 ) -> list[Made]:
     """Return the heads for the encoder of `shipped`, judged with those of `folds`.
 
-    `steps` is how long the encoders were adapted, for the protocol.
+    `steps` is how long encoders are adapted, to cells and mostly to tiles, for the protocol.
     """
     made = []
     tokens: dict[str, Tokens] = {}
@@ -62,12 +67,16 @@ def _made(
     return finish_head(name, cells, protocol, tested, shipped, text=text, tell=job.tell)
 
 
-def _protocol(cells: Regions, source: str, probing: Probing, folds: int, steps: int) -> str:
+def _protocol(
+    cells: Regions, source: str, probing: Probing, folds: int, steps: tuple[int, int]
+) -> str:
+    cell_steps, tile_steps = steps
     unit = "crop, as their fields are not known" if source == "comparison" else "field"
     return (
         f"{cells.name}: {folds}-fold cross-validation by {unit}: for each fold an encoder was "
-        f"adapted ({steps} steps) and a head trained without it (two layers, hidden "
+        f"adapted ({cell_steps} steps) and a head trained without it (two layers, hidden "
         f"{probing.hidden}, Adam, batch {probing.batch}, learning rate {probing.lr:g}, at most "
         f"{probing.epochs} epochs, early stopping by a fifth of the training groups); view cell. "
-        "The recipe was chosen on fold 0. The shipped weights are of the same recipe on all folds"
+        "The recipe was chosen on fold 0. The shipped encoder was adapted so to all folds, and then "
+        f"for {tile_steps} steps mostly to tiles, which these figures do not have"
     )
