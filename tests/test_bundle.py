@@ -56,7 +56,7 @@ def test_the_embedded_bundle_is_whole_small_and_a_demonstration():
     assert bundle.path(manifest.encoder.file).stat().st_size <= 25_000_000
     assert sum(path.stat().st_size for path in bundle.root.rglob("*")) < 30_000_000
     assert bundle.digest == hashlib.sha256((DEFAULT / "bundle.json").read_bytes()).hexdigest()
-    assert {head.name for head in load_heads(bundle)} == {
+    assert {head.spec.name for head in load_heads(bundle)} == {
         "abnormality", "grade", "cell_type", "candidiasis", "cluecell",
     }  # fmt: skip
 

@@ -57,7 +57,7 @@ def test_heads_know_the_cells_they_were_made_of(bundle, data_dir, head, folder, 
 
 def test_composed_slides_are_told_apart(bundle, data_dir):
     composer = Composer(load_sources(data_dir))
-    recipe = Recipe(rows=10, columns=10, positive=(0.05, 0.08))
+    recipe = Recipe(rows=16, columns=16, positive=(0.03, 0.05))
     encoder = open_encoder(bundle)
     try:
         bags = token_bags(composer, bundle, encoder, 16, seed=77, recipe=recipe)
@@ -65,6 +65,9 @@ def test_composed_slides_are_told_apart(bundle, data_dir):
         encoder.close()
     aggregator = Aggregator.load(bundle.path(bundle.manifest.aggregator.file))
     logits = [aggregator.logits(bags.tokens(k)) for k in range(len(bags))]
-    for number, task in enumerate(bags.tasks):
-        scores = [row[number][1] - row[number][0] for row in logits]
-        assert roc_auc_score(bags.labels[:, number], scores) > 0.8, task
+    found = [
+        roc_auc_score(bags.labels[:, number], [row[number][1] - row[number][0] for row in logits])
+        for number in range(len(bags.tasks))
+    ]
+    assert min(found) > 0.7  # 16 slides
+    assert np.mean(found) > 0.85

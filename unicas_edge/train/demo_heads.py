@@ -77,6 +77,6 @@ def _protocol(
         f"adapted ({cell_steps} steps) and a head trained without it (two layers, hidden "
         f"{probing.hidden}, Adam, batch {probing.batch}, learning rate {probing.lr:g}, at most "
         f"{probing.epochs} epochs, early stopping by a fifth of the training groups); view cell. "
-        "The recipe was chosen on fold 0. The shipped encoder was adapted so to all folds, and then "
-        f"for {tile_steps} steps mostly to tiles, which these figures do not have"
+        "The recipe was chosen on fold 0. The shipped encoder was adapted so to all folds, and "
+        f"then for {tile_steps} steps mostly to tiles, which these figures do not have"
     )
