@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bundle_case import DEFAULT, fingerprint, make_bundle, three_tasks
+from tests.bundle_case import fingerprint, make_bundle, three_tasks
 from unicas_edge.bundle import Bundle
 from unicas_edge.convert import convert, describe
 from unicas_edge.errors import AggregatorError, BundleError, OutputError
@@ -33,10 +33,11 @@ def test_what_was_converted_is_not_converted_again(small, tmp_path):
                 convert(made, tmp_path / "again", again)
 
 
-def test_precision_is_not_invented(tmp_path):
+def test_precision_is_not_invented(untrained_bundle, tmp_path):
     with pytest.raises(BundleError, match="experts are fp16, and fp32 would add bytes but no prec"):
-        convert(DEFAULT, tmp_path / "a", "fp32")
-    assert describe(convert(DEFAULT, tmp_path / "b", "fp16")).startswith("experts converted to")
+        convert(untrained_bundle, tmp_path / "a", "fp32")
+    made = convert(untrained_bundle, tmp_path / "b", "fp16")
+    assert describe(made).startswith("experts converted to")
     assert not (tmp_path / "a").exists()
 
 
