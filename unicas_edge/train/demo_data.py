@@ -22,12 +22,29 @@ from unicas_edge.train.regions_split import grouped_folds
 Triple = tuple[float, float, float]
 #: CRIC's squares as they are classified, in pixels of its fields, and so much more is augmented in.
 CRIC_SIDE, _AROUND = 128, 1.4
-#: Of a batch of adaptation.
-CELLS_AND_TILES = {"sipakmed": 18.0, "cric": 14.0, "comparison": 7.0, TILE_SOURCE: 25.0}
-MOSTLY_TILES = {"sipakmed": 7.0, "cric": 7.0, "comparison": 4.0, TILE_SOURCE: 46.0}
 #: An encoder's number: the fold that it has not seen; the two of `HELD`; none.
 HELD = "held"
 EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The `shares` of the sources in a batch, and how many `backgrounds` a composed slide gives.
+
+    Mixtures of another `number` take the tiles of other slides.
+    """
+
+    shares: Mapping[str, float]
+    backgrounds: int
+    number: int
+
+
+CELLS_AND_TILES = Mixture(
+    {"sipakmed": 18.0, "cric": 14.0, "comparison": 7.0, TILE_SOURCE: 25.0}, backgrounds=24, number=1
+)
+MOSTLY_TILES = Mixture(
+    {"sipakmed": 7.0, "cric": 7.0, "comparison": 4.0, TILE_SOURCE: 46.0}, backgrounds=72, number=2
+)
 
 
 @dataclass(frozen=True)
@@ -98,18 +115,14 @@ def adapt_data(
     data: DemoData,
     encoder: str,
     slides: int,
-    shares: Mapping[str, float],
+    mixture: Mixture,
     *,
     size: int,
     mean: Triple,
     std: Triple,
     tell: Callable[[str], None],
 ) -> AdaptData:
-    """Return what `encoder` is adapted to: cells, and the tiles of so many composed slides.
-
-    Where a batch is mostly tiles, the tiles are of other slides and more of them of the background.
-    """
-    more = shares is MOSTLY_TILES
+    """Return what `encoder` is adapted to: cells, and the tiles of so many composed slides."""
     sources, cells = data.seen_by(encoder)
     pools = {
         name: cell_pool(regions, _AROUND if name == "cric" else 1.0)
@@ -117,11 +130,11 @@ def adapt_data(
     }
     composer = Composer(sources)
     pools[TILE_SOURCE] = tile_pool(
-        composer, slides, 2 * data.seed + 1 + more, tell, backgrounds=72 if more else 24
+        composer, slides, 2 * data.seed + mixture.number, tell, backgrounds=mixture.backgrounds
     )
     outputs = {name: len(regions.classes) for name, regions in data.cells.items()}
     outputs[TILE_SOURCE] = pools[TILE_SOURCE].labels.shape[1]
     return AdaptData(
-        pools, outputs, shares, frozenset({"cric"}), size, mean, std,
+        pools, outputs, mixture.shares, frozenset({"cric"}), size, mean, std,
         identity={"pictures": digest(pools.values())},
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from unicas_edge.train.demo_data import (
     HELD,
     MOSTLY_TILES,
     DemoData,
+    Mixture,
     adapt_data,
 )
 from unicas_edge.train.demo_job import Job
@@ -68,7 +69,7 @@ def _pretrained(vit: ViT) -> VisionTransformer:
 
 
 def _adapted(
-    data: DemoData, encoder: str, settings: AdaptSettings, shares: Mapping[str, float], slides: int,
+    data: DemoData, encoder: str, settings: AdaptSettings, mixture: Mixture, slides: int,
     begun: Callable[[], VisionTransformer], run: Path, job: Job,
 ) -> None:  # fmt: skip
     """Leave an encoder in the folder `run`, unless it is there."""
@@ -76,7 +77,7 @@ def _adapted(
         return
     kind = ARCHITECTURES[ARCHITECTURE]
     seen = adapt_data(
-        data, encoder, slides, shares, size=kind.vit.size, mean=kind.mean, std=kind.std,
+        data, encoder, slides, mixture, size=kind.vit.size, mean=kind.mean, std=kind.std,
         tell=job.tell,
     )  # fmt: skip
     counts = ", ".join(f"{len(pool.pictures):,} {name}" for name, pool in seen.pools.items())

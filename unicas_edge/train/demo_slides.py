@@ -8,6 +8,7 @@ many epochs, and takes over temperatures and thresholds.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +18,14 @@ import numpy as np
 import simplejpeg
 
 from unicas_edge.aggregate import Aggregator
-from unicas_edge.bundle import Bundle
+from unicas_edge.bundle import MANIFEST_NAME, Bundle
 from unicas_edge.engines import open_encoder
+from unicas_edge.errors import TrainingError
 from unicas_edge.export.build import export_aggregator
 from unicas_edge.export.copying import link_files
 from unicas_edge.regions import view_tokens
 from unicas_edge.report.files import atomic_write
-from unicas_edge.staging import staging
+from unicas_edge.staging import new_file, staging
 from unicas_edge.train import feed
 from unicas_edge.train import fit_aggregator as fitting
 from unicas_edge.train.adapt_data import tile_pool
@@ -41,7 +43,7 @@ from unicas_edge.train.evaluate_report import Report
 from unicas_edge.train.guide import GuideSettings, Known, guide
 from unicas_edge.train.loop import History
 
-#: A small aggregator: the published one is 20 times as large, for a million times as many tiles.
+#: A small aggregator, 1.7 M parameters; the published one has 344 M, and saw 48,532 slides.
 SHAPE: dict[str, Any] = {
     "embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0, "num_experts": 4, "top_m": 256,
 }  # fmt: skip
@@ -150,8 +152,13 @@ def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Know
             encoder.close()
         with atomic_write(kept) as file:
             np.savez(file, tokens=tokens, labels=pool.labels, chances=pool.chances)
-    with np.load(kept) as found:
-        return Known(found["tokens"], found["labels"], found["chances"])
+    try:
+        with kept.open("rb") as file, np.load(file) as found:
+            return Known(found["tokens"], found["labels"], found["chances"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{kept}: cannot be read ({error}); delete it to make it anew"
+        ) from error
 
 
 def _trained(
@@ -173,7 +180,8 @@ def with_aggregator(bundle: Bundle, weights: Path, target: Path) -> Bundle:
     """Return a copy of `bundle` in the folder `target`, made anew, with this aggregator."""
     with staging(target, force=target.exists()) as folder:
         link_files(bundle, folder, target)
-        (folder / "bundle.json").write_bytes((bundle.root / "bundle.json").read_bytes())
+        with new_file(folder, target, MANIFEST_NAME) as out:
+            out.write((bundle.root / MANIFEST_NAME).read_bytes())
     made: Bundle = export_aggregator(
         weights, target, heads=SHAPE["num_heads"], top_m=SHAPE["top_m"]
     ).bundle
