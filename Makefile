@@ -25,7 +25,7 @@ test: lint
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 train-smoke: $(VENV)/.test
-	$(BIN)/python -m pytest tests/test_train_smoke.py
+	$(BIN)/python -m pytest tests/train/test_smoke.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 # No contraction: variants give the same bits only if a * b + c is never fused (unicas_edge.h).
 GNU_FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
@@ -20,7 +20,14 @@ native = Extension(
     py_limited_api=True,
 )
 
+# `export/` and `profiles/` lie at the top level, and are packages of unicas_edge (pyproject.toml).
+packages = [
+    *find_packages(include=["unicas_edge", "unicas_edge.*"]),
+    *(f"unicas_edge.{name}" for name in find_packages(include=["export", "export.*", "profiles"])),
+]
+
 setup(
+    packages=packages,
     ext_modules=cythonize([native], language_level=3),
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

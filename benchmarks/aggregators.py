@@ -31,9 +31,9 @@ from benchmarks.harness import (
     table,
 )
 from benchmarks.inputs import bag_of, files_of, make_golden, real_tokens
-from unicas_edge.aggregate import Aggregator
-from unicas_edge.train.aggregator import MultiTaskAggregator
-from unicas_edge.train.baselines import BASELINES
+from unicas_edge.aggregator.aggregator import Aggregator
+from unicas_edge.train.aggregator.baselines.baselines import BASELINES
+from unicas_edge.train.aggregator.model import MultiTaskAggregator
 
 LINE = (1, 400, 800, 1_600, 3_200, 4_800, 10_000, 20_000)
 MEMORY = (800, 4_800)
@@ -47,19 +47,19 @@ REST = 0.1
 
 _OURS = """
 import sys, numpy
-from unicas_edge.aggregate import Aggregator
+from unicas_edge.aggregator.aggregator import Aggregator
 Aggregator.load(sys.argv[1], threads=int(sys.argv[3])).logits(numpy.load(sys.argv[2]))
 """
 _DENSE = """
 import sys, numpy, torch
-from unicas_edge.train.aggregator import MultiTaskAggregator
+from unicas_edge.train.aggregator.model import MultiTaskAggregator
 torch.set_num_threads(int(sys.argv[3]))
 with torch.no_grad():
     MultiTaskAggregator.load(sys.argv[1]).eval()(torch.from_numpy(numpy.load(sys.argv[2])))
 """
 _BASELINE = """
 import sys, numpy, torch
-from unicas_edge.train.baselines import BASELINES
+from unicas_edge.train.aggregator.baselines.baselines import BASELINES
 torch.set_num_threads(int(sys.argv[3]))
 tokens = torch.from_numpy(numpy.load(sys.argv[2]))
 models = [BASELINES[sys.argv[1]](tokens.shape[1], 2).eval() for _ in range(3)]

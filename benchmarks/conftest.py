@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from harness import machine
 
-from unicas_edge.sample import compose
+from benchmarks.harness import machine
+from tests.support.real_tiles import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "D22051900161C101_20"

@@ -24,13 +24,13 @@ from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT, machine, table
 from unicas_edge.bundle import Bundle
+from unicas_edge.bundle.encoder import EngineRun, Gate
 from unicas_edge.engines import Model
 from unicas_edge.engines.choice import installed, models, reference
-from unicas_edge.manifest_encoder import EngineRun, Gate
-from unicas_edge.pipeline import Options, Screener
-from unicas_edge.probe import probe
-from unicas_edge.sampling import sample_slides
-from unicas_edge.verify import cosine, verify, write_verification
+from unicas_edge.screening.screener import Options, Screener
+from unicas_edge.verification.engine_process import probe
+from unicas_edge.verification.tile_samples import sample_slides
+from unicas_edge.verification.verify import cosine, verify, write_verification
 
 MPP = 0.5
 FORMS = (("openvino", "fp32"), ("openvino", "int8w"), ("openvino", "int8"), ("onnxruntime", "int8"))

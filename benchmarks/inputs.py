@@ -14,10 +14,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT
-from unicas_edge.convert import write_experts
-from unicas_edge.manifest import AggregatorConfig
-from unicas_edge.storage import Experts, TensorFile
-from unicas_edge.weights import parameter_shapes
+from unicas_edge.bundle.aggregator_file import parameter_shapes
+from unicas_edge.bundle.expert_storage import Experts, TensorFile
+from unicas_edge.bundle.manifest import AggregatorConfig
+from unicas_edge.export.experts import write_experts
 
 #: Of the noise that tells repeated tokens apart, in standard deviations of the tokens.
 NOISE = 0.05

@@ -9,15 +9,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import peak_megabytes
-from slides import large_slide
+from benchmarks.harness import peak_megabytes
+from benchmarks.slides import large_slide
 
 SIDES = (20_000, 80_000)
 APART = 1.10
 
 
 #: the command as it is installed, with its default settings
-SCREEN = "import sys; from unicas_edge.cli import main; sys.exit(main())"
+SCREEN = "import sys; from unicas_edge.cli.app import main; sys.exit(main())"
 
 
 def peaks(folder: Path) -> dict[int, float]:

@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.harness import alternate, fit, machine, medians, ratio, table
 from benchmarks.inputs import bag_of, files_of, real_tokens
-from unicas_edge.aggregate import PASSES, Aggregator, Bag
-from unicas_edge.manifest import AggregatorConfig
+from unicas_edge.aggregator.aggregator import PASSES, Aggregator, Bag
+from unicas_edge.bundle.manifest import AggregatorConfig
 
 SIZES = (1, 400, 800, 1_600, 3_200, 4_800, 10_000, 20_000)
 SHOWN = (800, 4_800)

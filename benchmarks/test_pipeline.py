@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import memory
 import numpy as np
 import pytest
-from harness import alternate, ratio
 
+from benchmarks.harness import alternate, ratio
 from unicas_edge.bundle import Bundle
-from unicas_edge.measure import is_background, measure
-from unicas_edge.normalise import Normaliser, centre_crop
-from unicas_edge.pipeline import Options, Screener
-from unicas_edge.session import grid_for
+from unicas_edge.screening.screener import Options, Screener
+from unicas_edge.screening.session import grid_for
 from unicas_edge.slide import open_slide
-from unicas_edge.tiles import plan
+from unicas_edge.tiles.normalise import Normaliser, centre_crop
+from unicas_edge.tiles.plan import plan
+from unicas_edge.tiles.quality import is_background, measure
 
 ROUNDS, SHARE, QUALITY = 3, 0.90, 90
 

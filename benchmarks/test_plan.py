@@ -7,11 +7,12 @@ from pathlib import Path
 import openslide
 import pytest
 import tifffile
-from harness import alternate, peak_megabytes
-from slides import large_slide
 
+from benchmarks.harness import alternate, peak_megabytes
+from benchmarks.slides import large_slide
 from unicas_edge.slide import open_slide
-from unicas_edge.tiles import Grid, plan
+from unicas_edge.tiles.grid import Grid
+from unicas_edge.tiles.plan import plan
 
 SIDE = 317 * 256  # 100,489 tiles
 SECONDS, MEGABYTES = 0.5, 200

@@ -11,10 +11,10 @@ import openslide
 import pytest
 import simplejpeg
 import tifffile
-from harness import alternate, ratio
 
-from unicas_edge.normalise import Normaliser, centre_crop
+from benchmarks.harness import alternate, ratio
 from unicas_edge.slide import open_slide
+from unicas_edge.tiles.normalise import Normaliser, centre_crop
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -11,12 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from pydantic import ValidationError
 
+from unicas_edge.bundle.aggregator_file import parameter_shapes
+from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.errors import CheckpointError
-from unicas_edge.manifest import AggregatorConfig
-from unicas_edge.weights import parameter_shapes
-
-from .architectures import Shape
-from .checkpoint import Checkpoint, check_fit
+from unicas_edge.models.architectures import Shape
+from unicas_edge.models.checkpoint import Checkpoint, check_fit
 
 #: Of the published configuration; no shape tells them.
 HEADS, TOP_M = 12, 256

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.manifest import Manifest
-from unicas_edge.manifest_encoder import EncoderForm
-from unicas_edge.report.files import output_errors
-from unicas_edge.staging import new_file
+from unicas_edge.bundle.edit import new_file
+from unicas_edge.bundle.encoder import EncoderForm
+from unicas_edge.bundle.manifest import Manifest
+from unicas_edge.core.files import output_errors
 
 
 def link_files(source: Bundle, folder: Path, target: Path) -> None:

@@ -27,11 +27,10 @@ import onnx
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from unicas_edge.bundle import MANIFEST_NAME
-from unicas_edge.manifest import AggregatorConfig, Manifest
-from unicas_edge.weights import parameter_shapes
-
-from . import vit
+from unicas_edge.bundle.aggregator_file import parameter_shapes
+from unicas_edge.bundle.bundle import MANIFEST_NAME
+from unicas_edge.bundle.manifest import AggregatorConfig, Manifest
+from unicas_edge.export import vit
 
 ENCODER, AGGREGATOR = "encoder.onnx", "aggregator.safetensors"
 VIT = vit.ViT()

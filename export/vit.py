@@ -18,8 +18,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from .architectures import NORM_EPS, POOL_EPS, AttentionPool, ViT, parameter_shapes
-from .graph import Array, Graph, Storage
+from unicas_edge.export.graph import Array, Graph, Storage
+from unicas_edge.models.architectures import (
+    NORM_EPS,
+    POOL_EPS,
+    AttentionPool,
+    ViT,
+    parameter_shapes,
+)
 
 __all__ = ["NORM_EPS", "GreyLevels", "ViT", "build", "fold", "parameter_shapes"]
 

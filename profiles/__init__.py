@@ -1,1 +1,1 @@
-"""One TOML file for each kind of machine; `unicas_edge.profile` reads them."""
+"""One TOML file for each kind of machine; `unicas_edge.screening.profile` reads them."""

@@ -9,14 +9,13 @@ import hypothesis
 import numpy as np
 import pytest
 
-from tests.dense_aggregator import config_of, weights_of
-from tests.golden import golden_cases, read_bag
+from tests.support.dense_aggregator import config_of, weights_of
+from tests.support.golden import golden_cases, read_bag
+from tests.support.places import ROOT
 
 # Machines that run tests are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def _folder(variable: str, default: str) -> Path:

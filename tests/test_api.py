@@ -37,6 +37,7 @@ def test_the_command_line_starts_without_the_heavy_libraries():
 def test_screening_never_imports_torch_or_onnx():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None;"
-        "import unicas_edge.pipeline, unicas_edge.run, unicas_edge.doctor"
+        "import unicas_edge.screening.screener, unicas_edge.screening.batch;"
+        "import unicas_edge.verification.doctor"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,24 +13,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unicas_edge.aggregate import Aggregator as Aggregator
+    from unicas_edge.aggregator.aggregator import Aggregator as Aggregator
     from unicas_edge.bundle import Bundle as Bundle
     from unicas_edge.errors import UnicasError as UnicasError
-    from unicas_edge.pipeline import screen as screen
     from unicas_edge.result import SlideResult as SlideResult
-    from unicas_edge.session import Session as Session
+    from unicas_edge.screening.screener import screen as screen
+    from unicas_edge.screening.session import Session as Session
     from unicas_edge.slide import open_slide as open_slide
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Aggregator": "aggregate",
+    "Aggregator": "aggregator.aggregator",
     "Bundle": "bundle",
-    "Session": "session",
+    "Session": "screening.session",
     "SlideResult": "result",
     "UnicasError": "errors",
     "open_slide": "slide",
-    "screen": "pipeline",
+    "screen": "screening.screener",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """``python -m unicas_edge`` is the command line."""
 
-from unicas_edge.cli import main
+from unicas_edge.cli.app import main
 
 main()

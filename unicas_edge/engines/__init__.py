@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
+from unicas_edge.core.machine import usable_cores
 from unicas_edge.engines.base import MAX_BATCH, EngineOptions, Model, memory_budget, plan_batches
 from unicas_edge.engines.choice import choose, objection
-from unicas_edge.engines.machine import usable_cores
 from unicas_edge.errors import EngineError
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
 
 #: Backend -> module and class, called with (bundle, model, options); returns an `Encoder`.
 _ENGINES = {
-    "onnxruntime": ("unicas_edge.engines.ort", "OrtEncoder"),
-    "onnxruntime-cuda": ("unicas_edge.engines.ort", "OrtEncoder"),
-    "onnxruntime-tensorrt": ("unicas_edge.engines.ort", "OrtEncoder"),
-    "openvino": ("unicas_edge.engines.openvino", "OpenVinoEncoder"),
+    "onnxruntime": ("unicas_edge.engines.onnxruntime", "OrtEncoder"),
+    "onnxruntime-cuda": ("unicas_edge.engines.onnxruntime", "OrtEncoder"),
+    "onnxruntime-tensorrt": ("unicas_edge.engines.onnxruntime", "OrtEncoder"),
+    "openvino": ("unicas_edge.engines.openvino.engine", "OpenVinoEncoder"),
 }
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.machine import available_bytes, usable_cores
+from unicas_edge.bundle.encoder import Backend, Precision
+from unicas_edge.core.machine import available_bytes, usable_cores
 from unicas_edge.errors import EngineError
-from unicas_edge.manifest_encoder import Backend, Precision
 
 #: The embedded encoder is as fast at 1 to 8 tiles, slower from 16 on (the one CPU tried).
 MAX_AUTO_BATCH = 4

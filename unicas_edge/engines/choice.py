@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from typing import get_args
 
 from unicas_edge.bundle import Bundle
+from unicas_edge.bundle.encoder import Backend, Precision
+from unicas_edge.core.machine import isa
 from unicas_edge.engines.base import Model
-from unicas_edge.engines.machine import isa
-from unicas_edge.engines.measured import Speeds, read_speeds
+from unicas_edge.engines.speeds import Speeds, read_speeds
 from unicas_edge.errors import EngineError
-from unicas_edge.manifest_encoder import Backend, Precision
 
 BACKENDS: tuple[str, ...] = get_args(Backend)
 PRECISIONS: tuple[str, ...] = get_args(Precision)

@@ -8,18 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.core.files import STAGING, output_errors, sync_folder
 from unicas_edge.errors import OutputError
-from unicas_edge.report.contact import CONTACT, TilePixels, top_places, write_contact
 from unicas_edge.report.features_h5 import FEATURES, write_features_h5
-from unicas_edge.report.files import STAGING, output_errors, sync_folder
 from unicas_edge.report.geojson import ANNOTATIONS, write_geojson
-from unicas_edge.report.overview import OVERVIEW, write_overview
-from unicas_edge.report.result_json import (
-    RESULT,
-    load_result,
-    result_bytes,
-    write_result_json,
-)
+from unicas_edge.report.pictures.contact import CONTACT, TilePixels, top_places, write_contact
+from unicas_edge.report.pictures.overview import OVERVIEW, write_overview
+from unicas_edge.report.result_json import RESULT, load_result, result_bytes, write_result_json
 from unicas_edge.report.tiles_csv import TILES, write_tiles_csv
 from unicas_edge.result import SlideResult
 

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.core.files import atomic_write
 from unicas_edge.errors import OutputError
-from unicas_edge.report.files import atomic_write
 from unicas_edge.result import SlideResult, notices
 
 FEATURES = "features.h5"

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from unicas_edge.report.files import atomic_write
-from unicas_edge.report.palette import FAILED, RGB, task_colour
+from unicas_edge.core.files import atomic_write
+from unicas_edge.report.pictures.palette import FAILED, RGB, task_colour
 from unicas_edge.result import SlideResult
 
 ANNOTATIONS = "annotations.geojson"

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from unicas_edge.core.files import atomic_write
 from unicas_edge.errors import OutputError
-from unicas_edge.report.files import atomic_write
 from unicas_edge.result import SlideResult
 
 RESULT = "result.json"

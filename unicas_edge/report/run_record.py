@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unicas_edge import __version__
-from unicas_edge.report.files import atomic_write
+from unicas_edge.core.files import atomic_write
 from unicas_edge.result import NOTICE, SlideResult, caution
 
 #: Packages whose version can change a result, or whether a slide can be read.

@@ -12,8 +12,8 @@ import io
 import unicodedata
 from pathlib import Path
 
+from unicas_edge.core.files import atomic_write
 from unicas_edge.errors import OutputError
-from unicas_edge.report.files import atomic_write
 from unicas_edge.result import SlideResult, notices
 
 SUMMARY = "summary.csv"

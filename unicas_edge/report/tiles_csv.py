@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge.report.files import atomic_write
+from unicas_edge.core.files import atomic_write
 from unicas_edge.result import TILE_COLUMNS
 
 TILES = "tiles.csv"

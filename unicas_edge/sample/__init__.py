@@ -7,18 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from unicas_edge.core.files import atomic_write
 from unicas_edge.errors import OutputError
-from unicas_edge.report.files import atomic_write
 from unicas_edge.sample.cells import KINDS
-from unicas_edge.sample.compose import compose
 from unicas_edge.sample.layout import Mix
-from unicas_edge.sample.pyramid import (
-    EncodedTile,
-    Progress,
-    encode_tile,
-    write_pyramid,
-)
 from unicas_edge.sample.scene import STRIP, Scene
+from unicas_edge.slide.tiff.pyramid_writer import EncodedTile, Progress, encode_tile, write_pyramid
 
 #: findings listed in the ground truth; the counts are of all
 LISTED = 50_000
@@ -122,7 +116,6 @@ __all__ = [
     "Finding",
     "Mix",
     "Truth",
-    "compose",
     "encode_tile",
     "write_pyramid",
     "write_sample",

@@ -9,11 +9,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.sample.canvas import Canvas, smooth
 from unicas_edge.sample.cells import KINDS
 from unicas_edge.sample.layout import NAMES, Layout, Mix
 
-UInt8Image = NDArray[np.uint8]
 UInt16Image = NDArray[np.uint16]
 Box = tuple[int, int, int, int]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError, TileError
-from unicas_edge.slide.resample import area_resample
+from unicas_edge.slide.geometry import area_resample
 
 if TYPE_CHECKING:
-    from unicas_edge.tiles import Grid
+    from unicas_edge.tiles.grid import Grid
 
-UInt8Image = NDArray[np.uint8]
 
 WHITE = 255
 #: Overview pixels that could not be read; no stain and no background is a neutral mid grey.

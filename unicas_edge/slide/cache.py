@@ -6,10 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-import numpy as np
-from numpy.typing import NDArray
-
-UInt8Image = NDArray[np.uint8]
+from unicas_edge.core.arrays import UInt8Image
 
 
 class _Entry:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError, TileError, UnsupportedSlideError
-from unicas_edge.slide.base import WHITE, Level, Slide, UInt8Image
-from unicas_edge.slide.pyramid import downsample_of
+from unicas_edge.slide.base import WHITE, Level, Slide
+from unicas_edge.slide.geometry import downsample_of
 from unicas_edge.slide.spacing import Hints, Measure, find_spacing
-from unicas_edge.slide.tiffsurvey import is_tiff, survey
+from unicas_edge.slide.tiff.survey import is_tiff, survey
 
 _INSTALL = "pip install 'unicas-edge[openslide]'"
 _GENERIC = "generic-tiff"

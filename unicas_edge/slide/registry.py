@@ -19,8 +19,13 @@ from unicas_edge.slide.base import Slide
 
 GROUP = "unicas_edge.readers"
 AUTO = "auto"
-#: In the order they are asked.
-BUILT_IN = ("tiff", "openslide", "vips", "folder")
+#: Name to module, in the order they are asked.
+BUILT_IN = {
+    "tiff": "unicas_edge.slide.tiff.slide",
+    "openslide": "unicas_edge.slide.openslide",
+    "vips": "unicas_edge.slide.vips",
+    "folder": "unicas_edge.slide.folder.slide",
+}
 _HEAD = 4096
 
 
@@ -112,7 +117,7 @@ def _all(broken: list[str]) -> Iterator[Reader]:
 
 
 def _built_in(name: str) -> Reader:
-    return cast("Reader", import_module(f"unicas_edge.slide.{name}"))
+    return cast("Reader", import_module(BUILT_IN[name]))
 
 
 def _kind(path: Path) -> str:

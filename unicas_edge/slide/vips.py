@@ -18,16 +18,17 @@ import pyvips
 import simplejpeg
 from numpy.typing import NDArray
 
+from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError, TileError, UnsupportedSlideError
-from unicas_edge.slide.base import WHITE, Level, Slide, UInt8Image
+from unicas_edge.slide.base import WHITE, Level, Slide
+from unicas_edge.slide.byte_counts import content_of
 from unicas_edge.slide.cache import DecodedCache
-from unicas_edge.slide.content import content_of
+from unicas_edge.slide.geometry import downsample_of
 from unicas_edge.slide.jpeg import SOI, frame_of
-from unicas_edge.slide.pyramid import downsample_of
 from unicas_edge.slide.spacing import Hints, Measure, find_spacing
-from unicas_edge.slide.tiffindex import MAX_TILE_PIXELS, Place, TileTable, read_tables
-from unicas_edge.slide.tiffsurvey import is_tiff, survey
-from unicas_edge.tiles import Grid
+from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, Place, TileTable, read_tables
+from unicas_edge.slide.tiff.survey import is_tiff, survey
+from unicas_edge.tiles.grid import Grid
 
 pyvips.concurrency_set(1)  # our own threads read in parallel
 pyvips.cache_set_max(0)  # memory stays bounded, and no half-decoded tile outlives its slide

@@ -1,0 +1,173 @@
+"""Colour corrections: what they are fitted on, what they refuse, how far the matrix is off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import pyvips
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from unicas_edge.errors import UnicasError
+from unicas_edge.tiles.colour import MODES, WHITE, fit, to_lab, to_rgb
+from unicas_edge.tiles.quality import CELLULAR_BELOW
+
+UInt8 = NDArray[np.uint8]
+
+
+class Target(NamedTuple):
+    mean: tuple[float, float, float] = (66.0, 9.0, -18.0)
+    std: tuple[float, float, float] = (20.0, 17.0, 6.0)
+
+
+def smear(rng: np.random.Generator, glass: tuple[int, ...] = (230, 240, 248)) -> UInt8:
+    """Half background of one tint, half tissue between two stains."""
+    share = rng.random((4000, 2))
+    density = share @ [[0.9, 0.5, 0.2], [0.2, 0.8, 0.6]] + 0.15
+    tissue = np.array(glass) * np.exp(-density)
+    background = np.array(glass) + rng.normal(0, 2, (4000, 3))
+    return np.clip(np.concatenate([tissue, background]), 0, 255).round().astype(np.uint8)
+
+
+def applied(matrix: NDArray[np.float64], pixels: UInt8) -> NDArray[np.float64]:
+    return np.asarray(np.clip(pixels @ matrix[:, :3].T + matrix[:, 3], 0, 255))
+
+
+def test_lab_is_that_of_libvips(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (4096, 3), dtype=np.uint8)
+    image = pyvips.Image.new_from_memory(pixels.tobytes(), 4096, 1, 3, "uchar")
+    expected = image.copy(interpretation="srgb").colourspace("lab").numpy().reshape(-1, 3)
+    assert np.abs(to_lab(pixels) - expected).max() < 0.05
+
+
+def test_lab_of_known_colours() -> None:
+    found = to_lab(np.uint8([[255, 255, 255], [0, 0, 0], [255, 0, 0]]))
+    assert np.abs(found - [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20]]).max() < 0.02
+
+
+def test_lab_and_back() -> None:
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    pixels = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    assert np.abs(to_rgb(to_lab(pixels)) - pixels).max() < 1e-6
+
+
+def test_none_leaves_colours_alone(rng: np.random.Generator) -> None:
+    found = fit("none", smear(rng))
+    assert (found.matrix == np.eye(3, 4)).all()
+    assert found.warnings == ()
+
+
+def test_white_balance_makes_the_background_neutral(rng: np.random.Generator) -> None:
+    pixels = smear(rng)
+    found = fit("white-balance", pixels)
+    glass = applied(found.matrix, pixels[4000:]).mean(axis=0)
+    assert np.abs(glass - WHITE).max() < 3
+    assert (found.matrix == np.diag(np.diag(found.matrix[:, :3])) @ np.eye(3, 4)).all()
+    assert found.pixels_used > 1000
+    assert found.warnings == ()
+
+
+def test_white_balance_keeps_a_white_background_white() -> None:
+    pixels = np.concatenate([np.full((2000, 3), WHITE), np.full((3000, 3), (120, 60, 150))]).astype(
+        np.uint8
+    )
+    assert np.allclose(fit("white-balance", pixels).matrix, np.eye(3, 4), atol=1e-12)
+
+
+def test_reinhard_brings_tissue_to_the_target(rng: np.random.Generator) -> None:
+    pixels = smear(rng)
+    target = Target((60.0, 12.0, -15.0), (14.0, 9.0, 7.0))
+    found = fit("reinhard", pixels, target)
+    tissue = pixels[pixels.min(axis=1) < CELLULAR_BELOW]
+    lab = to_lab(applied(found.matrix, tissue).round().astype(np.uint8))
+    assert found.pixels_used == len(tissue)
+    assert np.abs(lab.mean(axis=0) - target.mean).max() < 1
+    assert np.abs(lab.std(axis=0) - target.std).max() < 1.5
+
+
+def test_reinhard_is_fitted_on_tissue_alone(rng: np.random.Generator) -> None:
+    pixels = smear(rng)
+    tissue = pixels[pixels.min(axis=1) < CELLULAR_BELOW]
+    assert np.array_equal(
+        fit("reinhard", pixels, Target()).matrix, fit("reinhard", tissue, Target()).matrix
+    )
+
+
+def test_reinhard_to_its_own_statistics_changes_nothing(rng: np.random.Generator) -> None:
+    pixels = smear(rng)[:4000]
+    lab = to_lab(pixels[pixels.min(axis=1) < CELLULAR_BELOW])
+    own = Target(tuple(lab.mean(axis=0)), tuple(lab.std(axis=0)))
+    assert np.allclose(fit("reinhard", pixels, own).matrix, np.eye(3, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["white-balance", "reinhard"])
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.empty((0, 3), np.uint8),
+        np.full((100, 3), 240, np.uint8),
+        np.zeros((5000, 3), np.uint8),
+        np.full((5000, 3), (130, 80, 150), np.uint8),
+    ],
+    ids=["none", "few", "black", "all alike"],
+)
+def test_degenerate_pixels_give_the_identity_and_say_so(mode: str, pixels: UInt8) -> None:
+    found = fit(mode, pixels, Target())
+    assert (found.matrix == np.eye(3, 4)).all()
+    assert found.pixels_used == 0
+    assert mode in found.warnings[0]
+
+
+def test_reinhard_refuses_to_enlarge_coding_noise(rng: np.random.Generator) -> None:
+    pixels = (np.array([130, 80, 150]) + rng.integers(0, 2, (5000, 3))).astype(np.uint8)
+    assert "alike" in fit("reinhard", pixels, Target()).warnings[0]
+
+
+def test_reinhard_refuses_grey_tissue(rng: np.random.Generator) -> None:
+    grey = rng.integers(20, 200, (5000, 1), dtype=np.uint8).repeat(3, axis=1)
+    assert (fit("reinhard", grey, Target()).matrix == np.eye(3, 4)).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(deadline=None, max_examples=100)
+@given(
+    pixels=hnp.arrays(np.uint8, st.tuples(st.integers(0, 700), st.just(3))),
+    target=st.builds(
+        Target,
+        st.tuples(st.floats(0, 100), st.floats(-100, 100), st.floats(-100, 100)),
+        st.tuples(*[st.floats(0.1, 60)] * 3),
+    ),
+)
+def test_whatever_the_pixels_the_matrix_is_finite(mode: str, pixels: UInt8, target: Target) -> None:
+    found = fit(mode, pixels, target)
+    assert found.matrix.shape == (3, 4)
+    assert np.isfinite(found.matrix).all()
+
+
+def test_an_unknown_mode_and_a_missing_target_are_refused() -> None:
+    with pytest.raises(UnicasError, match="macenko"):
+        fit("macenko", np.zeros((9, 3), np.uint8))
+    with pytest.raises(UnicasError, match="needs a target"):
+        fit("reinhard", np.zeros((9, 3), np.uint8))
+
+
+def test_the_matrix_is_close_to_reinhard_itself_on_real_slides(data_dir: Path) -> None:
+    slides = sorted(path for path in (data_dir / "lbc_tiles").glob("*") if path.is_dir())
+    if not slides:
+        pytest.skip(f"no lbc_tiles in {data_dir}")
+    target = Target()
+    for slide in slides:
+        tiles = [simplejpeg.decode_jpeg(p.read_bytes()) for p in sorted(slide.glob("*.jpg"))[::20]]
+        pixels = np.concatenate([tile[::4, ::4].reshape(-1, 3) for tile in tiles])
+        tissue = pixels[pixels.min(axis=1) < CELLULAR_BELOW]
+        lab = to_lab(tissue)
+        wanted = to_rgb((lab - lab.mean(axis=0)) / lab.std(axis=0) * target.std + target.mean)
+        error = np.abs(applied(fit("reinhard", pixels, target).matrix, tissue) - wanted)
+        assert error.mean() < 2, slide.name
+        assert np.abs(tissue - wanted).mean() > 2 * error.mean()

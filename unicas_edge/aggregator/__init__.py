@@ -1,0 +1,1 @@
+"""Stage 5: a bag of tokens becomes logits and attention."""

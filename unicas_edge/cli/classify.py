@@ -1,0 +1,85 @@
+"""``unicas-edge classify``: the bundle's region heads on single images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unicas_edge.cli.options import BackendOption, BundleOption, JsonOption, PrecisionOption
+
+if TYPE_CHECKING:
+    from unicas_edge.heads.classify import Classified
+
+
+def classify(
+    source: Annotated[Path, typer.Argument(metavar="IMAGE|DIR")],
+    head: Annotated[
+        list[str] | None, typer.Option("--head", help="Name of a head; repeated (default: all)")
+    ] = None,
+    bundle: BundleOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file, a row an image.")
+    ] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option("--mpp", help="um per pixel of the images (default: the bundle's)"),
+    ] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    allow_unverified: Annotated[
+        bool,
+        typer.Option("--allow-unverified", help="Use an engine that did not pass the gate."),
+    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Search folders too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify images of cells or tiles: JPEG, PNG, TIFF, BMP, 8 to 8,192 pixels a side.
+
+    Exit code 1: an image could not be read; the others are classified all the same.
+    """
+    from unicas_edge.bundle import Bundle
+    from unicas_edge.heads.classifier import RegionClassifier
+    from unicas_edge.heads.classify import as_json as json_of
+    from unicas_edge.heads.classify import check_output, classify_files, write_csv
+    from unicas_edge.heads.images import find_images
+
+    if output is not None:
+        check_output(output, force=force)
+    loaded = Bundle.load(bundle)
+    paths = find_images(source, recursive=recursive)
+    with RegionClassifier(
+        loaded, head, backend=backend, precision=precision, allow_unverified=allow_unverified
+    ) as classifier:
+        found = classify_files(classifier, paths, mpp)
+    if output is not None:
+        write_csv(output, found)
+    if as_json:
+        typer.echo(json_of(found))
+    elif output is None:
+        _lines(found)
+    else:
+        typer.echo(f"{output}: {len(found.paths)} images classified")
+    _complain(found)
+    raise typer.Exit(1 if found.failed else 0)
+
+
+def _lines(found: Classified) -> None:
+    for row, path in enumerate(found.paths):
+        typer.echo(path)
+        for head in found.heads:
+            share = found.probabilities[head.spec.name][row]
+            called = found.called[head.spec.name][row]
+            typer.echo(f"  {head.spec.name}: {head.spec.classes[called]} ({share[called]:.1%})")
+
+
+def _complain(found: Classified) -> None:
+    for failure in found.failed:
+        typer.echo(f"error: {failure}", err=True)
+    if found.failed:
+        total = len(found.paths) + len(found.failed)
+        typer.echo(f"{len(found.failed)} of {total} images could not be read", err=True)
+    for notice in found.notices:
+        typer.echo(notice, err=True)

@@ -1,0 +1,1 @@
+"""Tools that know no slide and no model: files, names, hashes, arrays, the machine."""

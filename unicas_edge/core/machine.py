@@ -1,0 +1,147 @@
+"""What kind of machine this is, and what this process may use of it: cores and memory.
+
+Read from what the system says; nothing of a GPU is started.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPU = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
+#: Of a processor's flags, those that change how an engine computes; Linux's names.
+_FLAGS = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+    "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+
+#: "NVIDIA Jetson AGX Orin Developer Kit", "NVIDIA Orin NX Developer Kit"; ends with a zero byte.
+_BOARD = Path("/proc/device-tree/model")
+#: The driver of a card, and its first device; a Jetson has neither of the first kind.
+_NVIDIA = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
+_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine: `machine` as ``platform.machine()`` in small letters, the processor's `flags`.
+
+    `board` is the device tree's model, empty where there is none; `nvidia` whether NVIDIA's driver
+    for cards is loaded.
+    """
+
+    machine: str
+    flags: frozenset[str] = frozenset()
+    board: str = ""
+    nvidia: bool = False
+
+
+def this_device() -> Device:
+    """Return what this machine is, as far as it says."""
+    return Device(platform.machine().lower(), cpu_flags(), _board(), _has(_NVIDIA))
+
+
+def _board() -> str:
+    try:
+        with _BOARD.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("utf-8", "replace").rstrip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _has(paths: Collection[Path]) -> bool:
+    return any(path.exists() for path in paths)
+
+
+@functools.cache
+def isa() -> str:
+    """Return this processor's instruction class, such as ``x86_64+avx2+avx512f+avx512_vnni``.
+
+    Two processors of one class run the same kernels of an engine. Where the system does not list
+    the flags (not Linux) the class is the machine's name alone.
+    """
+    flags = cpu_flags()
+    return "+".join([platform.machine(), *(flag for flag in _FLAGS if flag in flags)])
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's flags in Linux's names; empty where the system does not list them."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+
+
+@functools.cache
+def processor() -> str:
+    """Return the processor's name as the system gives it, or the machine's."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def _cpuinfo(key: str) -> str | None:
+    for line in (_text(_CPUINFO) or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
+
+
+def usable_cores() -> int:
+    """Return how many physical cores this process may keep busy, at least 1.
+
+    Hyper-threads of one core count once; the affinity mask and a container's CPU quota count.
+    Where the system does not say (Windows, macOS), every logical processor counts.
+    """
+    cores = {_core_of(cpu) for cpu in _allowed_cpus()}
+    return max(1, int(min(len(cores), _cpu_quota())))
+
+
+def _allowed_cpus() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _core_of(cpu: int) -> str:
+    """Return a name shared by the hyper-threads of one core."""
+    return _text(_CPU / f"cpu{cpu}" / "topology" / "thread_siblings_list") or str(cpu)
+
+
+def _cpu_quota(root: Path = _CGROUP) -> float:
+    """Return the container's limit in CPUs (cgroup v2, then v1), at least 1; inf without one."""
+    quota, period = (_text(root / "cpu.max") or "max 1").split()
+    if quota == "max":
+        quota = _text(root / "cpu" / "cpu.cfs_quota_us") or "-1"
+        period = _text(root / "cpu" / "cpu.cfs_period_us") or "1"
+    return math.inf if int(quota) <= 0 else max(1.0, int(quota) / int(period))
+
+
+def available_bytes() -> int | None:
+    """Return the memory this process may still take without swapping; None where unknown."""
+    limits = [limit for limit in (_machine_bytes(), _container_bytes()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _machine_bytes() -> int | None:
+    for line in (_text(_MEMINFO) or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _container_bytes(root: Path = _CGROUP) -> int | None:
+    limit = _text(root / "memory.max") or "max"
+    used = _text(root / "memory.current") or "0"
+    return None if limit == "max" else max(0, int(limit) - int(used))
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None  # not this system's way of saying it; the caller has a default

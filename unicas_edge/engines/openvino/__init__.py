@@ -1,0 +1,1 @@
+"""OpenVINO: the engine, and the memory of its mapped weights."""

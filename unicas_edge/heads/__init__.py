@@ -1,0 +1,1 @@
+"""Region heads: single images of cells or tiles become probabilities."""

@@ -1,0 +1,1 @@
+"""Published architectures, and the checkpoints they come in."""

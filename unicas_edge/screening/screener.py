@@ -1,0 +1,204 @@
+"""One slide, from file to result: a client of `Session` that pushes the planned tiles.
+
+Reading, encoding and hashing the file run side by side; queues inside the session bound what lies
+between them. The session decides nothing differently for a file than for a scanner.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unicas_edge.aggregator.aggregator import Aggregator
+from unicas_edge.bundle import Bundle
+from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.core.hashing import FileHash
+from unicas_edge.engines import open_encoder
+from unicas_edge.result import SlideInfo, SlideResult
+from unicas_edge.screening.feed import READERS, Progress, content_scores, feed, fit_colour
+from unicas_edge.screening.session import Session
+from unicas_edge.slide import open_slide
+from unicas_edge.slide.base import Slide
+from unicas_edge.slide.formats import slide_files
+from unicas_edge.tiles.grid import Limit, grid_for, tile_limit
+from unicas_edge.tiles.plan import plan
+
+OVERVIEW_SIDE = 1600
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose; everything else the bundle decides.
+
+    `max_tiles` "all" screens every tile; it and `colour` None take what the bundle says. `mpp`
+    overrides the slide's own um/px. `profile` only names what the last settings came from.
+    """
+
+    max_tiles: Limit = None
+    mpp: float | None = None
+    reader: str = "auto"
+    colour: str | None = None
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    batch_size: int | None = None
+    allow_unverified: bool = False
+    readers: int = READERS
+    queue_batches: int = 1
+    memory_mb: int | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A result, and the pictures' raw material: an overview and the top tiles by level-0 (x, y)."""
+
+    result: SlideResult
+    overview: UInt8Image
+    top_tiles: dict[tuple[int, int], UInt8Image]
+
+
+class Screener:
+    """A bundle loaded once, for any number of slides, one after another."""
+
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        self.bundle = bundle
+        self.options = options
+        self.encoder = open_encoder(
+            bundle, options.backend, options.precision, options.threads, options.batch_size,
+            options.memory_mb, allow_unverified=options.allow_unverified,
+        )  # fmt: skip
+        self.aggregator = Aggregator.load(bundle)
+
+    def __enter__(self) -> Screener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.encoder.close()
+
+    def screen(
+        self,
+        path: str | Path,
+        *,
+        mpp: float | None = None,
+        resume_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> Screened:
+        """Return the result of one slide with its pictures; `mpp` goes before that of the options.
+
+        Raises an error of the `UnicasError` tree; single unreadable tiles are recorded instead.
+        """
+        begin = time.perf_counter()
+        report = progress or _silent
+        mpp = mpp or self.options.mpp
+        with (
+            open_slide(path, self.options.reader, mpp) as slide,
+            FileHash(slide_files(slide.path)) as digest,
+        ):
+            result = self._diagnose(slide, report)
+            settings = {**asdict(self.options), "mpp": mpp, "resume_key": resume_key}
+            result = _complete(result, slide, digest.value(), settings, begin)
+            overview = slide.overview(OVERVIEW_SIDE)
+            return Screened(result, overview, _top_tiles(slide, result))
+
+    def _diagnose(self, slide: Slide, progress: Progress) -> SlideResult:
+        begin = time.perf_counter()
+        grid = grid_for(self.bundle, slide.width, slide.height, slide.spacing.um_px)
+        limit = tile_limit(self.bundle, self.options.max_tiles)
+        scores = content_scores(slide, grid, limit, progress)
+        cells = plan(grid, scores.values if scores else None, limit)
+        mode = self.options.colour or self.bundle.manifest.colour.default
+        fit = fit_colour(slide, grid, cells, mode, self.bundle)
+        planned = time.perf_counter() - begin
+        with Session(
+            self.bundle, width=slide.width, height=slide.height, um_px=slide.spacing.um_px,
+            max_tiles=self.options.max_tiles, encoder=self.encoder, aggregator=self.aggregator,
+            colour_mode=mode, colour_matrix=None if fit is None else fit.matrix,
+            slide=slide_info(slide), expected=cells,
+            scored_tiles=grid.rows * grid.cols if scores and not scores.stored else 0,
+            queue_batches=self.options.queue_batches,
+        ) as session:  # fmt: skip
+            feed(slide, session, cells, scores, progress, self.options.readers)
+            result = session.finish()
+        warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
+        timings = {"plan": planned, **result.timings_seconds}
+        return result.model_copy(update={"warnings": warnings, "timings_seconds": timings})
+
+
+def screen(
+    path: str | Path,
+    bundle: Bundle | str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    max_tiles: Limit = None,
+    mpp: float | None = None,
+    reader: str = "auto",
+    colour: str | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    batch_size: int | None = None,
+    allow_unverified: bool = False,
+    progress: Progress | None = None,
+) -> SlideResult:
+    """Screen one slide and return its result; with `output`, also write its files into that folder.
+
+    `bundle` is a `Bundle`, a folder, or None for the embedded one. Errors are of the `UnicasError`
+    tree. To screen many slides use the command line, which shares work, resumes and goes on past
+    bad ones, or a `Screener`, which loads the model once.
+    """
+    options = Options(
+        max_tiles, mpp, reader, colour, backend, precision, threads, batch_size, allow_unverified
+    )
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    with Screener(loaded, options) as screener:
+        screened = screener.screen(path, progress=progress)
+    if output is not None:
+        from unicas_edge.report import write_result  # noqa: PLC0415 - only who writes needs h5py
+
+        write_result(Path(output), screened.result, screened.overview, screened.top_tiles)
+    return screened.result
+
+
+def readable(name: str | Path) -> str:
+    """Return a file name as text that any file can hold; bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def slide_info(slide: Slide) -> SlideInfo:
+    """Return what a result says of the slide it came from, but for the hash."""
+    return SlideInfo(
+        path=readable(slide.path), name=readable(slide.path.name), reader=slide.reader,
+        width=slide.width, height=slide.height,
+        um_px=slide.spacing.um_px, um_px_source=slide.spacing.source,
+        offset_x=slide.offset[0], offset_y=slide.offset[1],
+    )  # fmt: skip
+
+
+def _complete(
+    result: SlideResult,
+    slide: Slide,
+    digest: tuple[str | None, int | None],
+    settings: dict[str, Any],
+    begin: float,
+) -> SlideResult:
+    info = slide_info(slide).model_copy(update={"sha256": digest[0], "size_bytes": digest[1]})
+    timings = {**result.timings_seconds, "total": time.perf_counter() - begin}
+    timings = {stage: round(seconds, 4) for stage, seconds in timings.items()}
+    return result.model_copy(
+        update={"slide": info, "settings": settings, "timings_seconds": timings}
+    )
+
+
+def _top_tiles(slide: Slide, result: SlideResult) -> dict[tuple[int, int], UInt8Image]:
+    places = {(tile.x, tile.y) for task in result.tasks for tile in task.top_tiles}
+    step = result.preprocessing.downsample
+    size = result.preprocessing.tile_px
+    return {(x, y): slide.read(x, y, size, step).copy() for x, y in sorted(places)}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    del stage, done, total

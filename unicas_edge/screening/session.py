@@ -1,0 +1,299 @@
+"""The pipeline fed tile by tile: what a scanner pushes while it scans, and what a file pushes too.
+
+A session measures each tile, keeps the best fields seen so far, encodes a tile when its field
+enters them, and at `finish` orders the tokens canonically. The result depends on which tiles were
+pushed with which scores, not on the order or the threads that pushed them.
+
+Memory: the batch buffers, the pixels of tiles whose field is still open (at most
+`MAX_PENDING_BYTES`; past that the oldest are encoded early), and for every tile kept one token and
+its rows in the aggregator's arena, which is reserved for as many tiles as a result may have.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge import _native
+from unicas_edge.aggregator.aggregator import Aggregator
+from unicas_edge.aggregator.token_store import TokenStore
+from unicas_edge.bundle import Bundle
+from unicas_edge.engines import Encoder, open_encoder
+from unicas_edge.engines.queue import EncodeQueue
+from unicas_edge.errors import EngineError, SessionError
+from unicas_edge.result import Engine, SlideInfo, SlideResult
+from unicas_edge.screening.decide import Context, Evidence, diagnose
+from unicas_edge.screening.tile_record import Ledger, Status
+from unicas_edge.tiles.grid import Cell, Limit, grid_for, tile_limit
+from unicas_edge.tiles.normalise import Normaliser, centre_crop
+from unicas_edge.tiles.plan import BestFields
+from unicas_edge.tiles.quality import is_background, luma_score, measure
+
+MAX_PENDING_BYTES = 256 << 20
+#: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
+MAX_OPEN_TILES = 65_536
+
+
+@dataclass
+class _OpenField:
+    """A field some of whose tiles are still to come."""
+
+    waiting: int
+    taken: int = 0
+    pixels: dict[Cell, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+class Session:
+    """Screens one slide whose tiles are pushed; use it as a context manager.
+
+    `width`, `height` and `um_px` describe the level-0 frame in which tiles are placed. Tiles are
+    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `max_tiles` and
+    `colour_mode` None take the bundle's. A mode other than none needs `colour_matrix` float [3, 4],
+    fitted for this slide (`colour.fit`). `expected` are the tiles that will be pushed, skipped or
+    failed (None: every tile of the grid); those that are not count as unread. `scored_tiles` is
+    how many tiles were read beforehand to score them, if any were; `queue_batches` how many batches
+    may wait beside those being encoded.
+    `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        width: int,
+        height: int,
+        um_px: float,
+        max_tiles: Limit = None,
+        encoder: Encoder | None = None,
+        aggregator: Aggregator | None = None,
+        colour_mode: str | None = None,
+        colour_matrix: NDArray[np.float64] | None = None,
+        slide: SlideInfo | None = None,
+        expected: Collection[Cell] | None = None,
+        scored_tiles: int = 0,
+        queue_batches: int = 1,
+    ) -> None:
+        self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
+        self.grid = grid_for(bundle, width, height, um_px)
+        self.bundle = bundle
+        self.max_tiles = tile_limit(bundle, max_tiles)
+        self._expected = expected
+        self._scored_tiles = scored_tiles
+        self._scored: bool | None = None
+        self.slide = slide or SlideInfo(
+            path="", name="session", reader="session", width=width, height=height,
+            um_px=um_px, um_px_source="session",
+        )  # fmt: skip
+        cells = self.grid.rows * self.grid.cols
+        self._tokens = TokenStore(
+            aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
+        )
+        self._owns_encoder = encoder is None
+        self.encoder = encoder or open_encoder(bundle)
+        spec = bundle.manifest.input
+        self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
+        self._lock = threading.Lock()
+        self._ledger = Ledger(self.grid)
+        self._best = BestFields(self.grid, self.max_tiles)
+        self._open: dict[int, _OpenField] = {}
+        self._settled: set[int] = set()
+        self._open_tiles = 0
+        self._pending_bytes = 0
+        self._queue = EncodeQueue[Cell](
+            self.encoder, self.normaliser, self.grid.crop, self._deliver, queue_batches
+        )
+        self._begin = time.perf_counter()
+        self._finished = False
+
+    def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float | None = None) -> None:
+        """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
+
+        `score` is its content score (the bytes its JPEG takes on disk); None computes it from luma.
+        Give it for every tile of a session or for none. Waits while the encoder is behind. Safe to
+        call from several threads. `SessionError` for a wrong shape, a place off the grid, a tile
+        pushed twice, or scores given for some tiles only.
+        """
+        cell = self.grid.cell_at(x, y)
+        size = self.grid.tile
+        if tile.dtype != np.uint8 or tile.shape != (size, size, 3):
+            raise SessionError(
+                f"a tile must be uint8 [{size}, {size}, 3] at {self.bundle.manifest.tile.um_px} "
+                f"um/px, not {tile.dtype} {list(tile.shape)}"
+            )
+        crop = centre_crop(tile, self.grid.crop)
+        measures = measure(crop)
+        background = is_background(measures)
+        scored = score is not None
+        if score is None:
+            score = luma_score(crop)
+        with self._lock:
+            if self._scored is None:
+                self._scored = scored
+            if scored != self._scored:
+                raise SessionError("give a content score with every tile or with none of them")
+            self._require_open()
+            status = Status.BACKGROUND if background else Status.ENCODED
+            self._ledger.record(cell, status, score, measures)
+            self._take(cell, None if background else crop)
+
+    def skip(self, x: int, y: int) -> None:
+        """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
+        with self._lock:
+            cell = self.grid.cell_at(x, y)
+            self._require_open()
+            self._ledger.record(cell, Status.SPARSE)
+            self._take(cell, None)
+
+    def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
+        """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
+        with self._lock:
+            cell = self.grid.cell_at(x, y)
+            self._require_open()
+            self._ledger.record(cell, Status.FAILED, score, cause=cause)
+            self._take(cell, None)
+
+    def finish(self) -> SlideResult:
+        """Encode what is left, aggregate, and return the result; the session is then closed.
+
+        A grid tile that was neither pushed, skipped nor failed counts as not read.
+        """
+        with self._lock:
+            self._require_open()
+            self._finished = True
+            for number in sorted(self._open):
+                self._settle(number)
+            self._settle_untouched()
+            self._queue.flush()
+        engine = self._engine()
+        timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
+        self.close()
+        begin = time.perf_counter()
+        result = diagnose(self._context(engine), self._evidence())
+        timings["aggregate"] = time.perf_counter() - begin
+        return result.model_copy(update={"timings_seconds": timings})
+
+    def _engine(self) -> Engine:
+        encoder = self.encoder
+        return Engine(
+            name=encoder.name, version=encoder.version, precision=encoder.precision,
+            device=encoder.device, threads=encoder.threads, batch_size=encoder.batch_size,
+            normalise_variant=_native.active(), unverified=encoder.unverified,
+        )  # fmt: skip
+
+    def _context(self, engine: Engine) -> Context:
+        return Context(
+            bundle=self.bundle, grid=self.grid, slide=self.slide, engine=engine,
+            colour_mode=self.colour_mode, colour_matrix=self.normaliser.matrix,
+            max_tiles=self.max_tiles,
+        )  # fmt: skip
+
+    def _evidence(self) -> Evidence:
+        """Return what was seen, and what the encoded tiles, in canonical order, come to."""
+        cells = self._best.cells()
+        encoded = [cell for cell in cells if cell in self._tokens]
+        tokens, explanation = self._tokens.finish(encoded)
+        unread = self._ledger.unread_share(self._expected, self._scored_tiles)
+        return Evidence(
+            cells, encoded, self._ledger.seen, tokens, explanation, self._ledger.failures, unread
+        )
+
+    def close(self) -> None:
+        """Stop; what was pushed and not finished is dropped. Safe to call twice."""
+        self._finished = True
+        self._queue.close()
+        if self._owns_encoder:
+            self.encoder.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise SessionError("the session is finished; open a new one for the next slide")
+
+    def _take(self, cell: Cell, crop: NDArray[np.uint8] | None) -> None:
+        """Put a tile into its field, and settle the field when this was its last one."""
+        number = self.grid.field_of(cell)
+        entry = self._open.get(number)
+        if entry is None:
+            entry = self._open[number] = _OpenField(sum(1 for _ in self.grid.field_cells(number)))
+        entry.waiting -= 1
+        entry.taken += 1
+        self._open_tiles += 1
+        if crop is not None and self.max_tiles is None:
+            self._queue.put(cell, crop)  # every tile is wanted: nothing to wait for
+        elif crop is not None:
+            entry.pixels[cell] = crop.copy()
+            self._pending_bytes += crop.size
+        if entry.waiting == 0:
+            self._settle(number)
+        self._relieve()
+
+    def _settle(self, number: int) -> None:
+        """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
+        self._settled.add(number)
+        evicted = self._best.offer(number, self._ledger.field_score(number))
+        # Popped only now: a token on its way is kept while its field is open or among the best.
+        entry = self._open.pop(number, None) or _OpenField(0)
+        for out in evicted:
+            self._tokens.drop(self.grid.field_cells(out))
+        for cell, crop in entry.pixels.items():
+            self._pending_bytes -= crop.size
+            if number in self._best:
+                self._queue.put(cell, crop)
+        self._open_tiles -= entry.taken
+
+    def _settle_untouched(self) -> None:
+        """Where too few tiles came, plan fields nobody told us of too: they count as unread.
+
+        They rank behind every field of which a tile came, even one that scored 0.
+        """
+        for number in range(self.grid.field_rows * self.grid.field_cols):
+            if self._best.full:
+                return
+            if number not in self._settled:
+                self._best.offer(number, -1.0)
+
+    def _relieve(self) -> None:
+        """Stay within bounds: encode the oldest pixels early, refuse endless open fields."""
+        if self._open_tiles > MAX_OPEN_TILES:
+            raise SessionError(
+                f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "
+                f"tiles in scan order, so that fields of {self.grid.field} x {self.grid.field} fill"
+            )
+        while self._pending_bytes > MAX_PENDING_BYTES:
+            entry = next(e for e in self._open.values() if e.pixels)
+            cell, crop = next(iter(entry.pixels.items()))
+            del entry.pixels[cell]
+            self._pending_bytes -= crop.size
+            self._queue.put(cell, crop)
+
+    def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
+        if not np.isfinite(token).all():
+            x, y = self.grid.origin(cell)
+            raise EngineError(
+                f"the encoder gave a token that is not finite for the tile at level-0 ({x}, {y}); "
+                "the model or its precision does not hold up; try another --backend"
+            )
+        number = self.grid.field_of(cell)
+        if number in self._open or number in self._best:
+            self._tokens.put(cell, token)
+        # A field evicted meanwhile leaves tokens nobody asks for; `finish` drops them.
+
+
+def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) -> str:
+    mode = mode or bundle.manifest.colour.default
+    if (mode == "none") != (matrix is None):
+        raise SessionError(
+            f"colour mode {mode!r} needs a matrix fitted beforehand, and only it does: pass "
+            "colour_matrix=unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
+        )
+    return mode

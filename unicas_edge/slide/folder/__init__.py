@@ -1,0 +1,1 @@
+"""A folder of JPEG or PNG fields, read as one slide."""

@@ -1,0 +1,1 @@
+"""TIFF: the index of untrusted files, the fast reader, and the writer of pyramids."""

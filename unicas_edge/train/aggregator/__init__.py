@@ -1,0 +1,1 @@
+"""The dense aggregator: fitted on bags, calibrated, cross-validated."""

@@ -1,0 +1,1 @@
+"""Other aggregators from the literature, for comparison."""

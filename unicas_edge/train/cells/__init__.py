@@ -1,0 +1,1 @@
+"""Images of single cells with their classes and sources, dealt into folds."""

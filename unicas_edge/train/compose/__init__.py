@@ -1,0 +1,1 @@
+"""Slides of real cells whose truth is known."""

@@ -1,0 +1,230 @@
+"""What composed slides are cut from: real tiles, fields and cells, each of one field, in one part.
+
+Scales. The `lbc_tiles` are published as 20x: 0.5 um/px. Of CRIC's fields (Rezende et al., Sci Data
+2021; 40x; kept here 1280 pixels wide) no pixel size was found: superficial cells of 45 to 60 um
+measure 165 to 220 pixels and neutrophils of 10 to 12 um about 40: 0.27 um/px, an estimate.
+ComparisonDetector's crops show the same cells as large as the LBC tiles do: 0.5 um/px, an estimate
+too. Every crop is resized by up to 10% at random besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from unicas_edge.errors import RegionError, TrainingError
+from unicas_edge.heads.images import read_image
+from unicas_edge.train.cells.cric import cells_of
+from unicas_edge.train.cells.folds import folds_of
+
+Origin = Literal["lbc", "cric", "comparison"]
+PARTS = ("train", "val", "test")
+FOLDS = 5
+UM_PX = 0.5
+TILE = 256
+SPACING: dict[Origin, float] = {"lbc": 0.5, "cric": 0.27, "comparison": 0.5}
+#: worst first: a field's stratum
+_SEVERITY = ("scc", "hsil", "asch", "lsil", "ascus", "nilm")
+_MOST_FILES = 1_000_000
+#: half a cell's crop, and how far an abnormal nucleus must lie from what is called normal, um
+CELL_UM, CLEAR_UM = 24.0, 12.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a picture: centre and size in its pixels, what it shows, and the field it is of.
+
+    `group` names the field; `stratum` is what the split is balanced by.
+    """
+
+    file: Path
+    origin: Origin
+    kind: str
+    group: str
+    stratum: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def scale(self) -> float:
+        """Level-0 pixels of a composed slide per pixel of the picture."""
+        return SPACING[self.origin] / UM_PX
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that can be composed, or one part of it.
+
+    `lbc` tiles; `cric` windows of a tile's size with normal nuclei and no abnormal one; `cells` of
+    CRIC; `crops` of ComparisonDetector. `unreadable` names the pictures left out.
+    """
+
+    lbc: tuple[Piece, ...]
+    cric: tuple[Piece, ...]
+    cells: tuple[Piece, ...]
+    crops: tuple[Piece, ...]
+    unreadable: tuple[str, ...] = ()
+    part: str = "all"
+
+    def folds(self, seed: int = 0) -> dict[str, int]:
+        """Return the fold of every field, by the pieces' `group`: what `split` goes by."""
+        pieces = (*self.lbc, *self.cric, *self.cells, *self.crops)
+        return folds_of({piece.group: piece.stratum for piece in pieces}, FOLDS, seed)
+
+    def joined(self, other: Sources) -> Sources:
+        """Return the pieces of both parts."""
+        return replace(
+            self, part=f"{self.part}+{other.part}", lbc=self.lbc + other.lbc,
+            cric=self.cric + other.cric, cells=self.cells + other.cells,
+            crops=self.crops + other.crops,
+        )  # fmt: skip
+
+    def split(self, part: str, fold: int = 0, seed: int = 0) -> Sources:
+        """Return the pieces of one part: fold `fold` is the test, the next one validation.
+
+        By field: none is in two parts. ComparisonDetector's crops do not tell theirs, so each is
+        its own. `TrainingError` for an unknown part or a source that it leaves empty.
+        """
+        if part not in PARTS or not 0 <= fold < FOLDS:
+            raise TrainingError(f"no part {part!r} of fold {fold}; {', '.join(PARTS)}, 0 to 4")
+        fold_of = self.folds(seed)
+        name = {fold: "test", (fold + 1) % FOLDS: "val"}
+
+        def mine(pool: tuple[Piece, ...]) -> tuple[Piece, ...]:
+            return tuple(p for p in pool if name.get(fold_of[p.group], "train") == part)
+
+        chosen = replace(
+            self, part=part, lbc=mine(self.lbc), cric=mine(self.cric), cells=mine(self.cells),
+            crops=mine(self.crops),
+        )  # fmt: skip
+        for pool in ("lbc", "cric", "cells", "crops"):
+            if getattr(self, pool) and not getattr(chosen, pool):
+                raise TrainingError(f"{pool}: too few fields for a {part} part of {FOLDS} folds")
+        return chosen
+
+
+def load_sources(data: Path, *, unreadable_share: float = 0.02) -> Sources:
+    """Return what the folder of real data (`lbc_tiles`, `cric`, `comparison_detector_refs`) holds.
+
+    Every picture is decoded once: those that cannot be are named, and more than `unreadable_share`
+    of a source is a `TrainingError`, as are missing folders, classes or cells outside their field.
+    """
+    unreadable: list[str] = []
+    lbc = tuple(_lbc(data / "lbc_tiles", unreadable, unreadable_share))
+    windows, cells = _cric(data / "cric", unreadable, unreadable_share)
+    folder = data / "comparison_detector_refs"
+    crops = tuple(_comparison(folder, unreadable, unreadable_share))
+    return Sources(lbc, windows, cells, crops, tuple(unreadable))
+
+
+def _lbc(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
+    for file, (width, height) in _sizes(folder.glob("*/*.jpg"), folder, bad, share).items():
+        slide = file.parent.name
+        field = file.stem.rpartition("_")[0]  # <scale>_<row>_<col>_<k>
+        yield Piece(
+            file, "lbc", "background", f"lbc/{slide}/{field}", f"lbc/{slide}",
+            width / 2, height / 2, width, height,
+        )  # fmt: skip
+
+
+def _comparison(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
+    for file, (width, height) in _sizes(folder.glob("*/*.jpg"), folder, bad, share).items():
+        kind = file.parent.name.partition("_")[2]
+        yield Piece(
+            file, "comparison", kind, f"comparison/{kind}/{file.stem}", f"comparison/{kind}",
+            width / 2, height / 2, width, height,
+        )  # fmt: skip
+
+
+def _cric(
+    folder: Path, bad: list[str], share: float
+) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Return the clean windows and the cells of all fields."""
+    sizes = _sizes((folder / "images").glob("*.jpg"), folder, bad, share)
+    windows: list[Piece] = []
+    cells: list[Piece] = []
+    side = 2 * CELL_UM / SPACING["cric"]
+    for file, nuclei in _nuclei(folder).items():
+        name = file.name
+        if file not in sizes:
+            continue
+        worst = min((kind for kind, _, _ in nuclei), key=_SEVERITY.index)
+        width, height = sizes[file]
+        outside = [n for n in nuclei if not (0 <= n[1] < width and 0 <= n[2] < height)]
+        if outside:
+            raise TrainingError(f"{folder / 'cells.csv'}: {name}: {outside[0]} lies outside it")
+        field = Piece(file, "cric", "background", f"cric/{name}", f"cric/{worst}", 0, 0, side, side)
+        windows += _windows(field, sizes[file], nuclei)
+        cells += _cells(field, nuclei)
+    if not windows or not cells:
+        raise TrainingError(f"{folder}: no field with normal cells; see cells.csv there")
+    return tuple(windows), tuple(cells)
+
+
+Nucleus = tuple[str, float, float]
+
+
+def _nuclei(root: Path) -> dict[Path, list[Nucleus]]:
+    """Return (kind, x, y) of every nucleus by its field's file."""
+    cells = cells_of(root)
+    kinds = [_plain(name) for name in cells.names]
+    found: dict[Path, list[Nucleus]] = {}
+    for file, (x, y), grade in zip(cells.paths, cells.centres, cells.grades, strict=True):
+        found.setdefault(file, []).append((kinds[grade], float(x), float(y)))
+    return found
+
+
+def _plain(name: str) -> str:
+    """Return a class of the Bethesda system as ComparisonDetector writes it."""
+    return name.replace("-", "").lower()
+
+
+def _windows(field: Piece, size: tuple[int, int], nuclei: list[Nucleus]) -> Iterator[Piece]:
+    """Yield windows of a tile's size a quarter of it apart, with normal nuclei only."""
+    side = TILE / field.scale
+    clear = CLEAR_UM / SPACING["cric"]
+    for top in range(0, int(size[1] - side) + 1, int(side // 4)):
+        for left in range(0, int(size[0] - side) + 1, int(side // 4)):
+            x, y = left + side / 2, top + side / 2
+            inside = _near(nuclei, x, y, side / 2 - clear)
+            around = _near(nuclei, x, y, side / 2 + clear)
+            if inside and {kind for kind, _, _ in around} == {"nilm"}:
+                yield replace(field, x=x, y=y, width=side, height=side)
+
+
+def _cells(field: Piece, nuclei: list[Nucleus]) -> Iterator[Piece]:
+    """Yield every abnormal cell, and the normal ones whose crop shows no abnormal nucleus."""
+    reach = (CELL_UM + CLEAR_UM) / SPACING["cric"]
+    for kind, x, y in nuclei:
+        if kind != "nilm" or {k for k, _, _ in _near(nuclei, x, y, reach)} == {"nilm"}:
+            yield replace(field, kind=kind, x=x, y=y)
+
+
+def _near(nuclei: list[Nucleus], x: float, y: float, reach: float) -> list[Nucleus]:
+    return [n for n in nuclei if max(abs(n[1] - x), abs(n[2] - y)) < reach]
+
+
+def _sizes(
+    files: Iterable[Path], folder: Path, bad: list[str], share: float
+) -> dict[Path, tuple[int, int]]:
+    """Return (width, height) of every picture that decodes, by path; the others join `bad`."""
+    sizes: dict[Path, tuple[int, int]] = {}
+    broken: list[str] = []
+    for file in sorted(files)[:_MOST_FILES]:
+        try:
+            height, width, _ = read_image(file).shape
+            sizes[file] = (width, height)
+        except RegionError as error:
+            broken.append(str(error))
+    if not sizes or len(broken) > share * (len(sizes) + len(broken)):
+        first = f", as {broken[0]}" if broken else ""
+        raise TrainingError(
+            f"{folder}: {len(broken)} of {len(sizes) + len(broken)} pictures cannot be read{first};"
+            f" at most {share:.0%} may be, and one must be there"
+        )
+    bad += broken
+    return sizes

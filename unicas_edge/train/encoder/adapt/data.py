@@ -1,0 +1,176 @@
+"""What an encoder is adapted to: labelled cells, and tiles of composed slides, augmented.
+
+Images are held as JPEG, so that all of them fit into memory and into the process that makes
+batches. Tiles are those that something was put into, and some of the background: what decides a
+label and the decoys that look like it come equally often.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from unicas_edge.train.cells.dataset import Regions, pixels
+from unicas_edge.train.compose.choice import TASKS
+from unicas_edge.train.compose.set import plans
+from unicas_edge.train.compose.slide import Composer
+from unicas_edge.train.encoder.adapt.views import cell_view, restained, tile_view
+
+TILE_SOURCE = "tiles"
+_QUALITY = 95
+#: A cell's picture is made so large at most: an encoder is shown 220 to 224 pixels.
+_LARGEST = 320
+
+
+class Batch(NamedTuple):
+    """Images uint8 [n, 3, S, S] and their labels: classes int64 [n], tiles' float32 [n, tasks]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Picture(NamedTuple):
+    """A JPEG, and the share of its sides that is the cell itself; around it is what lies there."""
+
+    jpeg: bytes
+    inner: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures of one source, the labels of each, and the `chances` [n] that it is drawn with."""
+
+    pictures: tuple[Picture, ...]
+    labels: NDArray[Any]
+    chances: NDArray[np.float64]
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the indices of `count` pictures, without one twice if there are so many."""
+        twice = bool(count > np.count_nonzero(self.chances))
+        found = rng.choice(len(self.pictures), count, replace=twice, p=self.chances)
+        return np.asarray(found)
+
+
+@dataclass(frozen=True)
+class AdaptData:
+    """The sources by name, their `shares` of a batch, and how an encoder is shown them.
+
+    `outputs` are the logits of each; of those in `binary` the first class is told from all others
+    besides. `size` is the side of what the encoder is shown, `mean` and `std` are its input's.
+    """
+
+    pools: Mapping[str, Pool]
+    outputs: Mapping[str, int]
+    shares: Mapping[str, float]
+    binary: frozenset[str]
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    batch_size: int = 64
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def batch(self, step: int) -> dict[str, Batch]:
+        """Return a step's images by source, drawn from the global generators (`feed.seed_all`)."""
+        del step
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        return {name: self._of(name, count, rng) for name, count in self._counts().items() if count}
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many images of each source are in a batch, by the shares it asks for."""
+        total = sum(self.shares[name] for name in self.pools)
+        exact = {name: self.batch_size * self.shares[name] / total for name in self.pools}
+        return {name: max(1, round(count)) for name, count in exact.items()}
+
+    def _of(self, name: str, count: int, rng: np.random.Generator) -> Batch:
+        pool = self.pools[name]
+        view = tile_view if name == TILE_SOURCE else cell_view
+        chosen = pool.draw(count, rng)
+        shown = [
+            view(simplejpeg.decode_jpeg(pool.pictures[i].jpeg), self.size, rng,
+                 pool.pictures[i].inner)
+            for i in chosen.tolist()
+        ]  # fmt: skip
+        images = torch.from_numpy(np.stack(shown).transpose(0, 3, 1, 2).copy())
+        return Batch(restained(images, rng), torch.from_numpy(pool.labels[chosen]))
+
+
+def cell_pool(data: Regions, around: float = 1.0) -> Pool:
+    """Return the cells of a data set; rare classes are drawn more often than their share.
+
+    By the square root of it. With `around` > 1 the pictures are so much larger than the region,
+    which are squares in a field (CRIC's).
+    """
+    pictures = []
+    for region in data.regions:
+        wider = region
+        if region.centre is not None:
+            wider = type(region)(region.path, region.centre, round(region.side * around))
+        inner = 1.0 if region.centre is None else region.side / wider.side
+        pictures.append(Picture(_jpeg(pixels(wider)), inner))
+    counts = np.bincount(data.labels, minlength=len(data.classes))
+    chances = counts[data.labels].astype(np.float64) ** -0.5
+    return Pool(tuple(pictures), data.labels, chances / chances.sum())
+
+
+def tile_pool(
+    composer: Composer,
+    slides: int,
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    backgrounds: int = 24,
+) -> Pool:
+    """Return tiles of composed slides: all that something was put into, and some background.
+
+    Labels float32 [n, tasks]: whether the tile decides each task. Every kind comes equally often;
+    `backgrounds` of a slide are one, and another for each further 24.
+    """
+    pictures: list[Picture] = []
+    rows: list[list[float]] = []
+    kinds: list[str] = []
+    for number, (_, slide) in enumerate(plans(composer, slides, seed)):
+        for one in slide.insertions:
+            pictures.append(Picture(_jpeg(slide.tile(*one.tile))))
+            rows.append([float(one.decisive and one.task == task) for task in TASKS])
+            kinds.append(f"{one.task}/{one.decisive}")
+        for k, tile in enumerate(slide.backgrounds(backgrounds)):
+            pictures.append(Picture(_jpeg(tile)))
+            rows.append([0.0] * len(TASKS))
+            kinds.append(f"background/{k // 24}")
+        if number % 10 == 9:
+            tell(f"tiles of {number + 1} of {slides} composed slides")
+    return Pool(tuple(pictures), np.array(rows, np.float32), _even(kinds))
+
+
+def _even(kinds: list[str]) -> NDArray[np.float64]:
+    """Return the chances with which every kind comes equally often."""
+    names, inverse, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / (len(names) * counts[inverse]))
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    height, width = image.shape[:2]
+    factor = _LARGEST / max(height, width)
+    if factor < 1:
+        size = (max(8, round(width * factor)), max(8, round(height * factor)))
+        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), _QUALITY, "RGB", "444"))
+
+
+def digest(pools: Iterable[Pool]) -> str:
+    """Return a hash of all pictures and labels: what a checkpoint depends on."""
+    found = hashlib.sha256()
+    for pool in pools:
+        for picture in pool.pictures:
+            found.update(picture.jpeg)
+        found.update(pool.labels.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,103 @@
+"""What an encoder is shown while it is adapted: views of cells and tiles, spoilt and restained.
+
+A slide that comes tomorrow has another stain, scanner, focus and magnification than those here, so
+all of them are drawn at random.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from unicas_edge.core.arrays import UInt8Image
+
+Rng = np.random.Generator
+
+#: How far a cell's view is enlarged, squeezed (natural logarithms) and moved (of its side).
+_ZOOM, _SQUEEZE, _SHIFT = 0.35, 0.12, 0.08
+#: The least share of a tile's side in a view: what was put into a tile must stay in it.
+_TILE_SHARE = 200 / 256
+
+
+def cell_view(image: UInt8Image, size: int, rng: Rng, inner: float = 1.0) -> UInt8Image:
+    """Return a cell, uint8 [size, size, 3]: enlarged or with more around it, squeezed, moved.
+
+    `inner` is the share of the picture's sides that is the region itself. Where the picture ends
+    no more can be shown, so such views are enlarged only.
+    """
+    height, width = image.shape[:2]
+    zoom, squeeze = math.exp(rng.uniform(-_ZOOM, _ZOOM)), math.exp(rng.uniform(-_SQUEEZE, _SQUEEZE))
+    wide = min(width, width * inner * zoom * squeeze)
+    high = min(height, height * inner * zoom / squeeze)
+    left = _placed(width, wide, rng.uniform(-_SHIFT, _SHIFT) * width * inner)
+    top = _placed(height, high, rng.uniform(-_SHIFT, _SHIFT) * height * inner)
+    return _spoilt(image, (left, top, left + wide, top + high), size, rng)
+
+
+def tile_view(image: UInt8Image, size: int, rng: Rng, inner: float = 1.0) -> UInt8Image:
+    """Return most of a tile, uint8 [size, size, 3], at 0.86 to 1.1 times its scale."""
+    side = rng.uniform(_TILE_SHARE * len(image), len(image)) * inner
+    left, top = (rng.uniform(0, n - side) for n in (image.shape[1], image.shape[0]))
+    return _spoilt(image, (left, top, left + side, top + side), size, rng)
+
+
+def _placed(whole: int, part: float, shift: float) -> float:
+    return min(max(0.0, (whole - part) / 2 + shift), whole - part)
+
+
+def _spoilt(
+    image: UInt8Image, box: tuple[float, float, float, float], size: int, rng: Rng
+) -> UInt8Image:
+    """Return a box of an image, turned; for a part of them blurred, coarser, or compressed."""
+    shown = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if rng.random() < 0.25:
+        shown = shown.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.8)))
+    if rng.random() < 0.2:
+        coarse = round(size * rng.uniform(0.35, 0.8))
+        shown = shown.resize((coarse, coarse), Image.Resampling.BOX)
+        shown = shown.resize((size, size), Image.Resampling.BILINEAR)
+    if rng.random() < 0.25:
+        stream = io.BytesIO()
+        shown.save(stream, "JPEG", quality=int(rng.integers(30, 90)))
+        shown = Image.open(stream)
+    turned = np.rot90(np.asarray(shown), int(rng.integers(4)))
+    return np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned)
+
+
+def restained(images: Tensor, rng: Rng) -> Tensor:
+    """Return uint8 [n, 3, h, w] in other stains, lamps and cameras, from untouched to wild.
+
+    The colours of each image, or its optical densities, are mixed by a random 3 x 3 matrix near
+    the identity; then contrast, brightness, gamma and noise.
+    """
+    n = len(images)
+    strength = torch.from_numpy(rng.random((n, 1, 1))).float()
+
+    def drawn(low: float, high: float) -> Tensor:
+        return strength * torch.from_numpy(rng.uniform(low, high, (n, 1, 1))).float()
+
+    x = images.flatten(2).float() / 255
+    dense = torch.from_numpy(rng.random((n, 1, 1)) < 0.5)
+    u = torch.where(dense, -x.clamp_min(0.02).log(), x)
+    u = torch.bmm(_mixing(strength, rng), u)
+    u = torch.where(dense, (-u.clamp_min(0)).exp(), u)
+    middle = u.mean((1, 2), keepdim=True)
+    u = (u - middle) * (1 + drawn(-0.2, 0.2)) + middle + drawn(-0.1, 0.1)
+    u = u.clamp(1e-4, 1) ** drawn(-0.3, 0.3).exp()
+    u = u + drawn(0, 0.03) * torch.from_numpy(rng.standard_normal(u.shape, np.float32))
+    return (u.clamp(0, 1) * 255).round().to(torch.uint8).view_as(images)
+
+
+def _mixing(strength: Tensor, rng: Rng) -> Tensor:
+    """Return matrices [n, 3, 3]: saturation, gains and crosstalk of the channels."""
+    n, eye = len(strength), torch.eye(3)
+    saturation = torch.from_numpy(rng.uniform(0.5, 1.5, (n, 1, 1))).float()
+    grey = torch.full((3, 3), 1 / 3)
+    crosstalk = torch.from_numpy(rng.normal(0, 0.07, (n, 3, 3))).float()
+    gains = torch.diag_embed(torch.from_numpy(rng.normal(0, 0.1, (n, 3))).float())
+    return eye + strength * (saturation * eye + (1 - saturation) * grey - eye + crosstalk + gains)

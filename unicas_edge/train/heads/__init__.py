@@ -1,0 +1,1 @@
+"""Region heads: cross-validated, fitted, put into a bundle."""

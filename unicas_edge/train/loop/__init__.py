@@ -1,0 +1,1 @@
+"""One training loop: settings, batches, processes, checkpoints, curves."""

@@ -1,0 +1,1 @@
+"""Whether the engines agree, and what this installation can do."""
