@@ -178,11 +178,20 @@ def markdown(found: dict[str, dict]) -> str:
         others = {"dense": row["dense / ours"]} | found["baselines"][n]["baseline / ours"]
         names = [name if name == "dense" else f"{TASKS} x {name}" for name in others]
         single, double = row["logits from dense"], row["logits from float64"]
-        parts.append(table(["ours", *names, "logits from dense", "from float64"], [
-            [name, *(f"{times[name]:.1f}x" for times in others.values()),
-             f"{difference:.1e}", f"{double[name]:.1e}"]
-            for name, difference in single.items()
-        ]))  # fmt: skip
+        parts.append(
+            table(
+                ["ours", *names, "logits from dense", "from float64"],
+                [
+                    [
+                        name,
+                        *(f"{times[name]:.1f}x" for times in others.values()),
+                        f"{difference:.1e}",
+                        f"{double[name]:.1e}",
+                    ]
+                    for name, difference in single.items()
+                ],
+            )
+        )
         parts.append(f"dense in float32 from float64: {double['dense']:.1e}\n")
     keys = ["a, ms", "b, us a tile", "R^2"]
     rows = [[name, *(f"{row[key]:.4g}" for key in keys)] for name, row in found["line"].items()]

@@ -87,8 +87,18 @@ def made(work: Path, slides: list[Path]) -> Iterator[Bundle]:
     for backend, precision in FORMS:
         target = work / f"{backend}-{precision}"
         if not target.exists():
-            command = [*run, "export", "quantise", str(first), "-o", str(target),
-                       "--backend", backend, "--precision", precision]  # fmt: skip
+            command = [
+                *run,
+                "export",
+                "quantise",
+                str(first),
+                "-o",
+                str(target),
+                "--backend",
+                backend,
+                "--precision",
+                precision,
+            ]
             if precision == "int8":
                 command += ["--tiles", str(CALIBRATION_TILES), "--mpp", str(MPP)]
                 command += ["--calibrate", str(slides[0])]
@@ -99,8 +109,14 @@ def made(work: Path, slides: list[Path]) -> Iterator[Bundle]:
 def eager(work: Path, tiles: np.ndarray) -> tuple[np.ndarray, float]:
     """Return timm's tokens and its tiles/s in eager PyTorch with two threads."""
     np.save(work / "tiles.npy", tiles)
-    command = [sys.executable, "-c", _EAGER, str(checkpoint(work)), str(work / "tiles.npy"),
-               str(work / "tokens.npy")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        _EAGER,
+        str(checkpoint(work)),
+        str(work / "tiles.npy"),
+        str(work / "tokens.npy"),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return np.load(work / "tokens.npy"), json.loads(done.stdout)["tiles_per_second"]
 
@@ -124,9 +140,14 @@ def verified(bundle: Bundle, model: Model, slides: list[Path], tiles: int) -> En
             if (run.backend, run.precision) == kind:
                 return run
         made = verify(
-            Bundle.load(bundle.root), slides, tiles, backend=kind[0], precision=kind[1], mpp=MPP,
+            Bundle.load(bundle.root),
+            slides,
+            tiles,
+            backend=kind[0],
+            precision=kind[1],
+            mpp=MPP,
             tell=print,
-        )  # fmt: skip
+        )
         write_verification(Bundle.load(bundle.root), made.verification)
     return None
 
@@ -165,8 +186,11 @@ def share_of_encoder(bundle: Bundle, slide: Path) -> dict[str, float]:
         result = screener.screen(slide).result
         seconds = result.timings_seconds
         busy = seconds["encode"] / screener.encoder.workers
-        return {"engine": f"{screener.encoder.name} {screener.encoder.precision}",
-                "encoder share": busy / seconds["total"], **seconds}  # fmt: skip
+        return {
+            "engine": f"{screener.encoder.name} {screener.encoder.precision}",
+            "encoder share": busy / seconds["total"],
+            **seconds,
+        }
 
 
 def main() -> None:
@@ -182,18 +206,31 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     bundles = list(made(options.work, slides))
     rows = contest(options.work, bundles, slides, options)
-    keys = ("ratio", "cosine_to_torch", "cosine_mean", "cosine_min", "cosine_p01",
-            "centred_cosine_mean", "overlap", "max_probability_change", "changed_decisions",
-            "peak_mb", "verdict")  # fmt: skip
+    keys = (
+        "ratio",
+        "cosine_to_torch",
+        "cosine_mean",
+        "cosine_min",
+        "cosine_p01",
+        "centred_cosine_mean",
+        "overlap",
+        "max_probability_change",
+        "changed_decisions",
+        "peak_mb",
+        "verdict",
+    )
     head = ["engine", *keys]
-    print(table(head, [
-        [label, *(_text(row.get(key)) for key in keys)] for label, row in rows.items()
-    ]))  # fmt: skip
+    print(
+        table(
+            head, [[label, *(_text(row.get(key)) for key in keys)] for label, row in rows.items()]
+        )
+    )
     found = {
-        "machine": machine(), "rows": rows,
+        "machine": machine(),
+        "rows": rows,
         "stored MB": {b.root.name: round(stored_mb(b), 1) for b in bundles},
         "screen": share_of_encoder(Bundle.load(bundles[0].root), slides[1]),
-    }  # fmt: skip
+    }
     print(json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

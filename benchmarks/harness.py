@@ -92,9 +92,11 @@ def fit(sizes: tuple[int, ...], seconds: list[float]) -> dict[str, object]:
     residual = np.sum((np.array(seconds) - intercept - slope * np.array(sizes)) ** 2)
     r2 = 1 - residual / np.sum((seconds - np.mean(seconds)) ** 2)
     return {
-        "a, ms": 1e3 * float(intercept), "b, us a tile": 1e6 * float(slope), "R^2": float(r2),
+        "a, ms": 1e3 * float(intercept),
+        "b, us a tile": 1e6 * float(slope),
+        "R^2": float(r2),
         "ms": {n: 1e3 * s for n, s in zip(sizes, seconds, strict=True)},
-    }  # fmt: skip
+    }
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -131,9 +133,12 @@ def peak_megabytes(code: str, *arguments: str) -> float:
         peak = Path(folder) / "peak"
         run = subprocess.run(
             [sys.executable, "-c", _WATCHED, str(peak), code, *arguments],
-            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
         if run.returncode:
             raise RuntimeError(f"exit {run.returncode}: {run.stderr[-2000:]}{run.stdout[-2000:]}")
         return int(peak.read_text()) / 1024

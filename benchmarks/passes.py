@@ -192,12 +192,16 @@ def passes_table(n: int, file: dict, peak: dict) -> str:
     rows = []
     for name, seconds in file["seconds"][n].items():
         macs, size = file["work"][n][name].values()
-        rows.append([
-            name, f"{1e3 * seconds:.2f}", f"{macs / 1e9:.3f}",
-            f"{size / 1e6:.1f}" if size else "–",
-            share(macs, seconds, [measured["gmac"] for measured in peak.values()]),
-            share(size, seconds, [measured["gb"] for measured in peak.values()]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{1e3 * seconds:.2f}",
+                f"{macs / 1e9:.3f}",
+                f"{size / 1e6:.1f}" if size else "–",
+                share(macs, seconds, [measured["gmac"] for measured in peak.values()]),
+                share(size, seconds, [measured["gb"] for measured in peak.values()]),
+            ]
+        )
     head = ["ms", "GMAC", "MB of weights", "of FMA peak", "of read bandwidth"]
     return table([f"n = {n:,}", *head], rows)
 
@@ -207,10 +211,13 @@ def file_markdown(stem: str, file: dict, peak: dict) -> list[str]:
     sizes, lines, many = list(file["seconds"]), file["line"], file["together"]
     columns = ["a, ms", "b, us a tile", "R^2"]
     rows = [
-        [name, *(f"{1e3 * row[name]:.2f}" for row in file["seconds"].values()),
-         *(f"{lines[name][key]:.4g}" if lines else "–" for key in columns)]
+        [
+            name,
+            *(f"{1e3 * row[name]:.2f}" for row in file["seconds"].values()),
+            *(f"{lines[name][key]:.4g}" if lines else "–" for key in columns),
+        ]
         for name in NAMES
-    ]  # fmt: skip
+    ]
     return [
         f"### {stem}: experts in {file['experts']}, {file['variant']} kernels\n",
         "Median ms at n, and the line a + b n:\n",

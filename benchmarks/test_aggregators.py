@@ -40,8 +40,9 @@ def test_against_the_dense_module(contest, benchmark, figures, n):
     times, apart = found["dense / ours"][name], found["logits from float64"][name]
     figures.add(f"aggregator, {n:,} tiles, ms", f"{1e3 * found['seconds'][name]:.0f}")
     figures.add("dense module / aggregator", f"{times:.1f}x", f">= {GOALS[n]}x", times >= GOALS[n])
-    figures.add("largest logit difference from float64", f"{apart:.0e}", f"<= {LOGITS:.0e}",
-                apart <= LOGITS)  # fmt: skip
+    figures.add(
+        "largest logit difference from float64", f"{apart:.0e}", f"<= {LOGITS:.0e}", apart <= LOGITS
+    )
     assert times >= GOALS[n]
     assert apart <= LOGITS
 

@@ -54,9 +54,11 @@ def infer_config(found: Checkpoint, heads: int = HEADS, top_m: int = TOP_M) -> A
             "another checkpoint"
         ) from error
     check_fit(
-        found, parameter_shapes(config), "an aggregator of UniCAS",
+        found,
+        parameter_shapes(config),
+        "an aggregator of UniCAS",
         "Give the model-N.pth that training wrote",
-    )  # fmt: skip
+    )
     return config
 
 

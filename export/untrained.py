@@ -35,9 +35,16 @@ from unicas_edge.export import vit
 ENCODER, AGGREGATOR = "encoder.onnx", "aggregator.safetensors"
 VIT = vit.ViT()
 CONFIG = AggregatorConfig(
-    embed_dim_in=VIT.width, embed_dim=128, depth=4, num_heads=4, mlp_ratio=2.0, num_tasks=3,
-    classes=(2, 2, 2), num_experts=4, top_m=256,
-)  # fmt: skip
+    embed_dim_in=VIT.width,
+    embed_dim=128,
+    depth=4,
+    num_heads=4,
+    mlp_ratio=2.0,
+    num_tasks=3,
+    classes=(2, 2, 2),
+    num_experts=4,
+    top_m=256,
+)
 
 TASKS = ("cancer", "candidiasis", "cluecell")
 ADEQUACY = {

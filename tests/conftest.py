@@ -71,7 +71,13 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 def medium():
     """Weights and configuration of an aggregator that takes every path and is quick to try."""
     config = config_of(
-        embed_dim_in=40, embed_dim=48, depth=3, num_heads=4, num_tasks=3, classes=(2, 3, 2),
-        num_experts=5, top_m=60,
-    )  # fmt: skip
+        embed_dim_in=40,
+        embed_dim=48,
+        depth=3,
+        num_heads=4,
+        num_tasks=3,
+        classes=(2, 3, 2),
+        num_experts=5,
+        top_m=60,
+    )
     return weights_of(config), config

@@ -12,9 +12,15 @@ import unicas_edge
 
 def test_the_public_names():
     assert unicas_edge.__all__ == [
-        "Aggregator", "Bundle", "Session", "SlideResult", "UnicasError", "__version__",
-        "open_slide", "screen",
-    ]  # fmt: skip
+        "Aggregator",
+        "Bundle",
+        "Session",
+        "SlideResult",
+        "UnicasError",
+        "__version__",
+        "open_slide",
+        "screen",
+    ]
     for name in unicas_edge.__all__:
         assert getattr(unicas_edge, name).__doc__
         assert name in dir(unicas_edge)

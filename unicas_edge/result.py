@@ -213,7 +213,16 @@ def notices(result: SlideResult) -> list[str]:
 #: focus: Laplacian variance of the green plane; cellular: share of pixels darker than background.
 #: rank: place in canonical order (-1: not planned); token: row in `features` (-1: none).
 TILE_COLUMNS: list[tuple[str, str]] = [
-    ("minx", "i8"), ("miny", "i8"), ("width", "i8"), ("height", "i8"),
-    ("field", "i8"), ("rank", "i8"), ("token", "i8"), ("score", "f8"), ("status", "U10"),
-    ("cellular", "f4"), ("focus", "f4"), ("in_focus", "?"),
-]  # fmt: skip
+    ("minx", "i8"),
+    ("miny", "i8"),
+    ("width", "i8"),
+    ("height", "i8"),
+    ("field", "i8"),
+    ("rank", "i8"),
+    ("token", "i8"),
+    ("score", "f8"),
+    ("status", "U10"),
+    ("cellular", "f4"),
+    ("focus", "f4"),
+    ("in_focus", "?"),
+]

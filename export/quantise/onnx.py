@@ -118,13 +118,20 @@ def quantise_onnx(prepared: Path, target: Path, tiles: Pixels, kept: Sequence[st
     name = onnx.load(prepared, load_external_data=False).graph.input[0].name
     scratch = prepared.with_name("quantised.onnx")
     quantize_static(
-        prepared, scratch, _Reader(tiles, name),
-        quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-        op_types_to_quantize=list(OPERATORS), nodes_to_exclude=list(kept),
-        calibrate_method=CalibrationMethod.MinMax, use_external_data_format=True,
-        extra_options=dict(_SYMMETRIC), calibration_cache_path=prepared.with_name("ranges.json"),
-    )  # fmt: skip
+        prepared,
+        scratch,
+        _Reader(tiles, name),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=list(OPERATORS),
+        nodes_to_exclude=list(kept),
+        calibrate_method=CalibrationMethod.MinMax,
+        use_external_data_format=True,
+        extra_options=dict(_SYMMETRIC),
+        calibration_cache_path=prepared.with_name("ranges.json"),
+    )
     model = onnx.load(scratch)
     for path in scratch.parent.glob(scratch.name + "*"):
         path.unlink()

@@ -45,18 +45,22 @@ def quantise_openvino(source: Path, target: Path, tiles: Pixels, kept: Sequence[
     with _nncf() as nncf:
         ignored = nncf.IgnoredScope(names=_operations(model, kept)) if kept else None
         quantised = nncf.quantize(
-            model, nncf.Dataset([tile[None] for tile in tiles]),
-            model_type=nncf.ModelType.TRANSFORMER, subset_size=len(tiles), ignored_scope=ignored,
-        )  # fmt: skip
+            model,
+            nncf.Dataset([tile[None] for tile in tiles]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(tiles),
+            ignored_scope=ignored,
+        )
     _save(quantised, target)
 
 
 def _operations(model: Any, kept: Iterable[str]) -> list[str]:  # noqa: ANN401 - no types
     """Return what OpenVINO calls the operations that the ONNX nodes `kept` became."""
     names = [
-        op.get_friendly_name() for op in model.get_ops()
+        op.get_friendly_name()
+        for op in model.get_ops()
         if op.get_type_name() in ("MatMul", "Convolution")
-    ]  # fmt: skip
+    ]
     found = []
     for node in kept:
         fitting = [name for name in names if name == node or name.startswith(node + "/")]

@@ -140,9 +140,15 @@ class _Maker:
     """Makes one form in the staged `folder`, beside the linked files, and measures it there."""
 
     def __init__(
-        self, source: Bundle, folder: Path, target: Path, work: Path,
-        form: tuple[str, str, str], gate: Gate | None, tell: Tell,
-    ) -> None:  # fmt: skip
+        self,
+        source: Bundle,
+        folder: Path,
+        target: Path,
+        work: Path,
+        form: tuple[str, str, str],
+        gate: Gate | None,
+        tell: Tell,
+    ) -> None:
         self._source, self._folder, self._target, self._work = source, folder, target, work
         self._backend, self._precision, self._name = form
         self._file = source.path(source.manifest.encoder.file)
@@ -174,7 +180,7 @@ class _Maker:
             self._tell(f"quantising on {len(parts.calibrate)} tiles, {len(kept)} layers kept")
             bundle, form = self._write(
                 partial(self._int8, tiles=parts.calibrate, kept=kept), len(parts.calibrate), kept
-            )  # fmt: skip
+            )
             trials.append(self._trial(bundle, expected, parts, len(kept)))
             if _reaches(trials[-1], self._gate):
                 break
@@ -241,10 +247,16 @@ class _Maker:
             for new in self._files(path):
                 sync(new)
         kind = "onnx" if path.suffix == ".onnx" else "openvino"
-        form = EncoderForm.model_validate({
-            "backend": self._backend, "precision": self._precision, "file": self._name,
-            "format": kind, "calibration_tiles": tiles, "kept": kept,
-        })  # fmt: skip
+        form = EncoderForm.model_validate(
+            {
+                "backend": self._backend,
+                "precision": self._precision,
+                "file": self._name,
+                "format": kind,
+                "calibration_tiles": tiles,
+                "kept": kept,
+            }
+        )
         hashes = {new.name: sha256(new) for new in self._files(path)}
         with new_file(self._folder, self._target, MANIFEST_NAME) as out:
             out.write(manifest_with(self._source.manifest, form, hashes))

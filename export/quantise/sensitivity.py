@@ -60,10 +60,11 @@ def _switchable(prepared: Path, quantised: Path) -> tuple[onnx.ModelProto, list[
     twin = onnx.load(quantised)
     made = {output: node for node in twin.graph.node for output in node.output}
     twins = {
-        node.name: node for node in twin.graph.node
+        node.name: node
+        for node in twin.graph.node
         if node.op_type in OPERATORS
         and any(made[i].op_type == "DequantizeLinear" for i in node.input if i in made)
-    }  # fmt: skip
+    }
     layers = [node for node in model.graph.node if node.name in twins][:_MOST_LAYERS]
     known = {tensor.name for tensor in model.graph.initializer}
     model.graph.initializer.extend(t for t in twin.graph.initializer if t.name not in known)
@@ -80,9 +81,12 @@ def _switchable(prepared: Path, quantised: Path) -> tuple[onnx.ModelProto, list[
     ]
     switches = helper.make_tensor_value_info(_SWITCHES, TensorProto.BOOL, [len(layers)])
     graph = helper.make_graph(
-        nodes, "switchable", [*model.graph.input, switches], list(model.graph.output),
+        nodes,
+        "switchable",
+        [*model.graph.input, switches],
+        list(model.graph.output),
         [*model.graph.initializer, *numbers],
-    )  # fmt: skip
+    )
     opsets, version = list(model.opset_import), model.ir_version
     whole = helper.make_model(graph, opset_imports=opsets, ir_version=version)
     return whole, [node.name for node in layers]

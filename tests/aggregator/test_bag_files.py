@@ -66,8 +66,10 @@ def test_folders_are_searched_and_a_file_named_twice_counts_once(tmp_path, bag):
     np.save(tmp_path / "x.npy", bag)
     found = find_bags([tmp_path / "x.npy", tmp_path, tmp_path / "slides" / "a" / "features.h5"])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
-        "x.npy", "slides/a/features.h5", "slides/b/features.h5",
-    ]  # fmt: skip
+        "x.npy",
+        "slides/a/features.h5",
+        "slides/b/features.h5",
+    ]
     assert find_bags([]) == []
 
 
@@ -117,10 +119,14 @@ def test_a_bag_that_is_not_one_is_refused(tmp_path, bag, suffix, change, cause):
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros((3, WIDTH)), np.zeros((3, WIDTH), "f2"), np.zeros((3, WIDTH), "i4"),
-        np.zeros(WIDTH, "f4"), np.zeros((1, 3, WIDTH), "f4"), np.zeros((3, WIDTH), "c8"),
+        np.zeros((3, WIDTH)),
+        np.zeros((3, WIDTH), "f2"),
+        np.zeros((3, WIDTH), "i4"),
+        np.zeros(WIDTH, "f4"),
+        np.zeros((1, 3, WIDTH), "f4"),
+        np.zeros((3, WIDTH), "c8"),
     ],
-)  # fmt: skip
+)
 def test_another_dtype_or_rank_is_refused(tmp_path, values):
     write_h5(tmp_path / "a.h5", features=values)
     np.save(tmp_path / "a.npy", values)
@@ -157,9 +163,13 @@ def hostile_h5(path, elsewhere, kind):
             file.create_dataset("features", (10**9, WIDTH), "f4", chunks=(64, WIDTH))
         elif kind == "huge chunk":
             file.create_dataset(
-                "features", (5, WIDTH), "f4", maxshape=(None, WIDTH), chunks=(10**7, WIDTH),
+                "features",
+                (5, WIDTH),
+                "f4",
+                maxshape=(None, WIDTH),
+                chunks=(10**7, WIDTH),
                 compression="gzip",
-            )  # fmt: skip
+            )
 
 
 @pytest.mark.parametrize(

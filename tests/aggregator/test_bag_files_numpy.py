@@ -83,8 +83,11 @@ def whole():
     """The bytes of one bag as torch's zip and in NumPy's three ways."""
     values, found = np.ones((5, WIDTH), "f4"), {}
     for name, write in {
-        "a.pt": write_torch, "a.npy": np.save, "a.npz": np.savez, "z.npz": np.savez_compressed,
-    }.items():  # fmt: skip
+        "a.pt": write_torch,
+        "a.npy": np.save,
+        "a.npz": np.savez,
+        "z.npz": np.savez_compressed,
+    }.items():
         file = io.BytesIO()
         write(file, values)
         found[name] = file.getvalue()

@@ -59,8 +59,12 @@ def test_the_embedded_bundle_is_whole_small_and_a_demonstration():
     assert sum(path.stat().st_size for path in bundle.root.rglob("*")) < 30_000_000
     assert bundle.digest == hashlib.sha256((DEFAULT / "bundle.json").read_bytes()).hexdigest()
     assert {head.spec.name for head in load_heads(bundle)} == {
-        "abnormality", "grade", "cell_type", "candidiasis", "cluecell",
-    }  # fmt: skip
+        "abnormality",
+        "grade",
+        "cell_type",
+        "candidiasis",
+        "cluecell",
+    }
 
 
 def test_the_model_card_has_the_data_with_licences_and_every_figure_with_its_interval():
@@ -71,8 +75,12 @@ def test_the_model_card_has_the_data_with_licences_and_every_figure_with_its_int
     for data in manifest.training_data:
         assert f"| {data.name} | {data.licence} | {data.count:,} |" in card
     assert {f.task for f in manifest.evaluation if f.metric == "AUC"} >= {
-        "cancer", "candidiasis", "cluecell", "heads.abnormality", "heads.candidiasis",
-    }  # fmt: skip
+        "cancer",
+        "candidiasis",
+        "cluecell",
+        "heads.abnormality",
+        "heads.candidiasis",
+    }
     for figure in manifest.evaluation:
         assert figure.ci_low <= figure.value <= figure.ci_high
         assert f"| {figure.task} | {figure.metric} | {figure.value:.3f} |" in card
@@ -185,7 +193,7 @@ def set_at(*keys, value):
         (set_at("files", value={}), "files"),
         (set_at("name", value="x" * 10_000), "name: String should have at most"),
     ],
-)  # fmt: skip
+)
 def test_a_manifest_that_breaks_the_schema_names_the_key(copy, change, cause):
     spoil(copy, change)
     text = error_of(copy)

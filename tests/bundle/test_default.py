@@ -29,8 +29,9 @@ def bundle():
 def some(data, count, seed=0):
     """As many of each class, drawn at random."""
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(data.labels == k))[:count]
-              for k in range(len(data.classes))]  # fmt: skip
+    chosen = [
+        rng.permutation(np.flatnonzero(data.labels == k))[:count] for k in range(len(data.classes))
+    ]
     return data.take(np.concatenate(chosen))
 
 

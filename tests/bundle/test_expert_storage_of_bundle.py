@@ -13,9 +13,14 @@ from unicas_edge.errors import BundleError
 from unicas_edge.schemas import schemas
 
 STORAGE = {
-    "experts": "int8", "source_sha256": "0" * 64, "bags": 2, "tiles": 9,
-    "max_probability_change": 0.25, "mean_probability_change": 0.125, "changed_decisions": 1,
-}  # fmt: skip
+    "experts": "int8",
+    "source_sha256": "0" * 64,
+    "bags": 2,
+    "tiles": 9,
+    "max_probability_change": 0.25,
+    "mean_probability_change": 0.125,
+    "changed_decisions": 1,
+}
 
 
 @pytest.fixture

@@ -31,9 +31,17 @@ from unicas_edge.aggregator.aggregator import Aggregator
 CASES = ROOT / "tests/c"
 SOURCES = sorted((ROOT / "csrc").rglob("*.c"))
 STRICT = [
-    "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wno-psabi", "-ffp-contract=off",
-    "-pthread", f"-I{ROOT / 'csrc'}", f"-I{CASES}",
-]  # fmt: skip
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+    "-Wno-psabi",
+    "-ffp-contract=off",
+    "-pthread",
+    f"-I{ROOT / 'csrc'}",
+    f"-I{CASES}",
+]
 # Optimising the unrolled kernels with a sanitizer's checks in them takes minutes.
 ADDRESS = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREAD = ["-O0", "-g", "-fsanitize=thread", "-DUE_PORTABLE_ONLY"]
@@ -41,13 +49,27 @@ VARIANTS = _native.aggregator_variants()
 TILES = 41  # no square: the grid is padded
 
 ODD = config_of(
-    embed_dim_in=7, embed_dim=20, num_heads=4, mlp_ratio=1.3, num_tasks=3, classes=(2, 4, 3),
-    num_experts=3, slots_per_expert=2, top_m=9, qkv_bias=False,
-)  # fmt: skip
+    embed_dim_in=7,
+    embed_dim=20,
+    num_heads=4,
+    mlp_ratio=1.3,
+    num_tasks=3,
+    classes=(2, 4, 3),
+    num_experts=3,
+    slots_per_expert=2,
+    top_m=9,
+    qkv_bias=False,
+)
 EVEN = config_of(
-    embed_dim_in=32, embed_dim=32, num_heads=4, num_tasks=2, classes=(3, 3), num_experts=8,
-    slots_per_expert=2, top_m=16,
-)  # fmt: skip
+    embed_dim_in=32,
+    embed_dim=32,
+    num_heads=4,
+    num_tasks=2,
+    classes=(3, 3),
+    num_experts=8,
+    slots_per_expert=2,
+    top_m=16,
+)
 FILES = [("odd", "F32"), ("odd", "I8"), ("even", "F16"), ("even", "BF16"), ("even", "I8")]
 
 
@@ -77,8 +99,10 @@ def build(tmp_path_factory):
         largest = sorted(sources, key=lambda path: path.name != "kernels.c")
         made = {path: folder / f"{number}.o" for number, path in enumerate(largest)}
         with ThreadPoolExecutor(2) as pool:
-            jobs = [pool.submit(run, cc, *STRICT, *flags, "-c", path, "-o", out)
-                    for path, out in made.items()]  # fmt: skip
+            jobs = [
+                pool.submit(run, cc, *STRICT, *flags, "-c", path, "-o", out)
+                for path, out in made.items()
+            ]
             for job in jobs:
                 job.result()
         return list(made.values())

@@ -17,9 +17,17 @@ CASES = ROOT / "tests/c"
 KERNELS = sorted((ROOT / "csrc").glob("*.c"))
 LIBRARY = sorted((ROOT / "csrc").rglob("*.c"))
 STRICT = [
-    "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-ffp-contract=off",
-    "-I", str(ROOT / "csrc"), "-I", str(CASES),
-]  # fmt: skip
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+    "-ffp-contract=off",
+    "-I",
+    str(ROOT / "csrc"),
+    "-I",
+    str(CASES),
+]
 ADDRESS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREAD = ["-O1", "-g", "-fsanitize=thread", "-pthread"]
 Build = Callable[..., Path]

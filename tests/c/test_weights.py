@@ -157,8 +157,10 @@ GOOD_ENTRY = b'{"dtype":"I8","shape":[1],"data_offsets":[0,1]}'
         (b"", "does not start with {"),
         (b' {"a":' + GOOD_ENTRY + b"}", "does not start with {"),
         (b'{"a":' + GOOD_ENTRY + b',"a":' + GOOD_ENTRY + b"}", "it overlaps"),
-        (b'{"a":' + GOOD_ENTRY + b',"\\u0061":{"dtype":"I8","shape":[0],"data_offsets":[1,1]}}',
-         "tensor a is given twice"),
+        (
+            b'{"a":' + GOOD_ENTRY + b',"\\u0061":{"dtype":"I8","shape":[0],"data_offsets":[1,1]}}',
+            "tensor a is given twice",
+        ),
         (b'{"__metadata__":{},"__metadata__":{},"a":' + GOOD_ENTRY + b"}", "given twice"),
         (b'{"__metadata__":{"config":"","config":""},"a":' + GOOD_ENTRY + b"}", "given twice"),
         (b'{"a":' + GOOD_ENTRY[:-1] + b',"dtype":"I8"}}', "a field is given twice"),
@@ -176,10 +178,14 @@ GOOD_ENTRY = b'{"dtype":"I8","shape":[1],"data_offsets":[0,1]}'
         (b'{"a":' + GOOD_ENTRY.replace(b"[1]", b"[01]") + b"}", "whole number"),
         (b'{"a":' + GOOD_ENTRY.replace(b"[1]", b"[1.0]") + b"}", "whole number"),
         (b'{"a":' + b"[" * 100000, "an object belongs here"),
-        (b'{"\\ud83e\\udda0 \xf0\x9f\xa6\xa0 \\u00e9\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000":' + GOOD_ENTRY
-         + b"}  \n", "ok 1"),
+        (
+            b'{"\\ud83e\\udda0 \xf0\x9f\xa6\xa0 \\u00e9\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000":'
+            + GOOD_ENTRY
+            + b"}  \n",
+            "ok 1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_json_is_read_strictly(ask, header, message):
     assert message in ask("h", file_of(header, b"x"))
 
@@ -211,10 +217,12 @@ def test_every_single_key_is_needed_and_known_by_its_shape_and_dtype(program):
             ({key: None}, f"missing {key} {shown}"),
             ({key: None, key + "x": good[key]}, f"unexpected {key}x"),
             ({key: (dtype, longer, raw)}, f"{key} is {dtype} {list(longer)}, not "),
-            ({key: (dtype, shorter, raw[: len(raw) // shape[-1]])},
-             f"{key} is {dtype} {list(shorter)}, not "),
+            (
+                {key: (dtype, shorter, raw[: len(raw) // shape[-1]])},
+                f"{key} is {dtype} {list(shorter)}, not ",
+            ),
             ({key: ("F64", shape, wide)}, f"{key} is F64 {shown}, not F32"),
-        ]:  # fmt: skip
+        ]:
             tensors = {k: t for k, t in (good | change).items() if t}
             cases.append(("w", file_of(header_of(tensors, SMALL), data_of(tensors))))
             wanted.append(message)
@@ -245,12 +253,14 @@ def test_many_misfits_are_counted_and_the_advice_is_never_cut(ask):
         ({EXPERT: ("F32", (6, 4), b"a" * 96)}, f"unexpected {SCALE}"),
         ({"model.norm.weight": ("I8", (4,), b"abcd")}, "model.norm.weight is I8 [4], not F32,"),
         *(
-            ({SCALE: ("F32", (6,), np.array([1, 1, 1, 1, 1, bad], "<f4").tobytes())},
-             f"{SCALE} holds a scale that is not finite and positive")
+            (
+                {SCALE: ("F32", (6,), np.array([1, 1, 1, 1, 1, bad], "<f4").tobytes())},
+                f"{SCALE} holds a scale that is not finite and positive",
+            )
             for bad in (np.nan, -np.nan, np.inf, -np.inf, 0, -0.0, -1e-45)
         ),
     ],
-)  # fmt: skip
+)
 def test_scales_of_int8_experts(ask, change, message):
     tensors = {k: t for k, t in (tensors_of(config_of(), experts="I8") | change).items() if t}
     answer = ask("w", file_of(header_of(tensors, SMALL), data_of(tensors)))

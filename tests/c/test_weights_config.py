@@ -109,7 +109,7 @@ def test_texts_of_configurations_are_those_of_pydantic(ask, data):
                 st.sampled_from([b"1", b"e", b".", b",", b"-", b'"', b"}"]),
             )
         )
-        text[at : at + cut] = piece  # fmt: skip
+        text[at : at + cut] = piece
     assume(not has_duplicates(bytes(text)))
     agrees(ask, bytes(text))
 
@@ -151,8 +151,9 @@ def test_numbers_do_not_depend_on_the_locale(program, tmp_path):
     localedef = shutil.which("localedef")
     made = localedef and subprocess.run(
         [localedef, "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"],
-        capture_output=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+    )
     if not (tmp_path / "de_DE.UTF-8").is_dir():
         pytest.skip(f"localedef cannot make a locale with decimal commas: {made and made.stderr}")
     text = json.dumps(SMALL | {"mlp_ratio": 1.75, "norm_eps": 1e-3})

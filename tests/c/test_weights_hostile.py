@@ -27,9 +27,13 @@ pytest_plugins = ["tests.support.weights_program"]
 
 #: What is refused here and not by the reference implementation.
 STRICTER = (
-    "does not start with {", "given twice", "unknown field", "more than 8 dimensions",
-    "in __metadata__: an object belongs here", "its shape is too large",
-)  # fmt: skip
+    "does not start with {",
+    "given twice",
+    "unknown field",
+    "more than 8 dimensions",
+    "in __metadata__: an object belongs here",
+    "its shape is too large",
+)
 
 
 def tiny_file():
@@ -44,10 +48,36 @@ def tiny_file():
 
 
 WORDS = (
-    b"0", b"1", b"-", b"4", b"24", b"32", b"e1", b".0", b" ", b"\\", b'"', b",", b"[", b"]", b"{",
-    b"}", b"null", b"true", b"I8", b"F16", b"dtype", b"\\u0041", b"\\ud800", b"\xff", b"\xc3\xa9",
-    b"18446744073709551616", b"\t", b"\n", b"\0",
-)  # fmt: skip
+    b"0",
+    b"1",
+    b"-",
+    b"4",
+    b"24",
+    b"32",
+    b"e1",
+    b".0",
+    b" ",
+    b"\\",
+    b'"',
+    b",",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"null",
+    b"true",
+    b"I8",
+    b"F16",
+    b"dtype",
+    b"\\u0041",
+    b"\\ud800",
+    b"\xff",
+    b"\xc3\xa9",
+    b"18446744073709551616",
+    b"\t",
+    b"\n",
+    b"\0",
+)
 
 
 # ---- cut and mutated files ----------------------------------------------------------------------
@@ -113,9 +143,16 @@ def test_mutated_aggregators_are_refused_or_read_whole(program, rng):
     content, _ = good_file(floats="F16", experts="I8")
     found = answers(program, [("w", mutated(rng, content)) for _ in range(2_000)])
     kinds = {line.split()[0] for line in found}
-    assert {"BAD_FILE", "BAD_WEIGHTS", "BAD_CONFIG"} <= kinds <= {
-        "BAD_FILE", "BAD_WEIGHTS", "BAD_CONFIG", "ok",
-    }  # fmt: skip
+    assert (
+        {"BAD_FILE", "BAD_WEIGHTS", "BAD_CONFIG"}
+        <= kinds
+        <= {
+            "BAD_FILE",
+            "BAD_WEIGHTS",
+            "BAD_CONFIG",
+            "ok",
+        }
+    )
 
 
 def test_data_offsets_swapped_moved_and_stretched(program, rng):

@@ -58,9 +58,13 @@ def test_one_slide_gives_every_file_and_says_where_it_lies(slides, tmp_path):
     assert done.returncode == 0, done.stderr
     found = {path.name for path in (out / "slides" / "s0").iterdir()}
     assert found == {
-        "result.json", "tiles.csv", "features.h5", "annotations.geojson", "overview.jpg",
+        "result.json",
+        "tiles.csv",
+        "features.h5",
+        "annotations.geojson",
+        "overview.jpg",
         "contact.jpg",
-    }  # fmt: skip
+    }
     assert str(out / "slides" / "s0" / "result.json") in done.stdout
     assert CAUTION in done.stderr
     assert CAUTION in (out / "slides" / "s0" / "result.json").read_text()
@@ -154,10 +158,13 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_resumes(slides, tmp_
     out = tmp_path / "out"
     command = [*COMMAND, "screen", str(slides), "-o", str(out), "--max-tiles", "all", "--json"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # a background job of a shell inherits an ignored Ctrl-C, and so would its children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())  # the first slide is done, the second begun
     time.sleep(0.5)

@@ -51,9 +51,11 @@ def test_a_bundle_offers_its_file_to_every_engine_that_can_run_it(bundle):
     first, *others = models(bundle)
     assert first == reference(bundle)
     assert {kind(m) for m in others} == {
-        ("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime-cuda", "fp32"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+        ("onnxruntime-cuda", "fp32"),
         ("onnxruntime-tensorrt", "fp32"),
-    }  # fmt: skip
+    }
     assert {m.path for m in others} == {first.path}
 
 
@@ -66,9 +68,13 @@ def with_form(bundle, folder, backend, precision, **files):
         (folder / file).write_bytes(data)
     spec = bundle.manifest.encoder
     form = EncoderForm(
-        backend=backend, precision=precision, file=name, format="openvino", calibration_tiles=0,
+        backend=backend,
+        precision=precision,
+        file=name,
+        format="openvino",
+        calibration_tiles=0,
         kept=(),
-    )  # fmt: skip
+    )
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
     manifest = bundle.manifest.model_copy(
         update={
@@ -144,8 +150,9 @@ def test_what_missed_the_gate_is_refused_with_the_figure(bundle, tmp_path, chang
 def test_the_bundles_own_gate_decides(bundle, tmp_path):
     run = run_of(bundle, model(bundle, "openvino", "fp32"), cosine_min=0.9)
     assert kind(choose(vouched(bundle, tmp_path / "b", run, gate=Gate(min_cosine=0.8)))) == (
-        "openvino", "fp32",
-    )  # fmt: skip
+        "openvino",
+        "fp32",
+    )
     strict = vouched(bundle, tmp_path / "c", run, gate=Gate(min_cosine=0.91))
     assert choose(strict) == reference(strict)
 

@@ -30,10 +30,13 @@ needs_bf16 = pytest.mark.skipif(
 )
 #: every engine and precision that is offered on a processor
 KINDS = [
-    ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"),
-    pytest.param(("openvino", "bf16"), marks=needs_bf16), ("openvino", "int8w"),
+    ("onnxruntime", "fp32"),
+    ("onnxruntime", "int8"),
+    ("openvino", "fp32"),
+    pytest.param(("openvino", "bf16"), marks=needs_bf16),
+    ("openvino", "int8w"),
     ("openvino", "int8"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +130,11 @@ def test_and_on_processors_with_less(bundle, isa):
     held = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa, "OV_CPU_MAX_ISA": isa}
     done = subprocess.run(
         [sys.executable, "-c", _HELD, str(bundle.root)],
-        env=held, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        env=held,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == 9
     assert len(set(lines)) == 3  # one a precision, whatever the batch
@@ -193,8 +199,11 @@ def test_an_engine_starts_few_threads_beside_the_workers(bundle, backend, most):
     """onnxruntime computes on the caller; OpenVINO on a thread a stream, and compiles on a few."""
     done = subprocess.run(
         [sys.executable, "-c", _COUNT, str(bundle.root), backend],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert int(done.stdout) <= most + (os.cpu_count() or 1)
 
 

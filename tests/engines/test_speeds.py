@@ -126,8 +126,17 @@ def test_an_entry_of_any_values_never_stops_the_choice(two, entry):
 
 
 def test_figures_that_are_no_speeds_are_left_out(bundle):
-    entry = {"a/b": 1.0, "c/d": 0, "e/f": -1, "g/h": "2", "i/j": float("inf"), "k": 3,
-             "l/m": float("nan"), "n/o": None, "p/q": 1e9}  # fmt: skip
+    entry = {
+        "a/b": 1.0,
+        "c/d": 0,
+        "e/f": -1,
+        "g/h": "2",
+        "i/j": float("inf"),
+        "k": 3,
+        "l/m": float("nan"),
+        "n/o": None,
+        "p/q": 1e9,
+    }
     put(json.dumps({measured._key(bundle): entry}).encode())
     assert read_speeds(bundle) == {("a", "b"): 1.0}
 

@@ -33,9 +33,19 @@ def test_the_commands_of_the_documentation(folder, tmp_path):
     assert UNTRAINED in first.stderr
     second = run(
         export_app,
-        ["aggregator", str(folder / "model-7.pth"), "-o", target,
-         "--task", "cancer=0.4", "--task", "candidiasis", "--task", "cluecell"],
-    )  # fmt: skip
+        [
+            "aggregator",
+            str(folder / "model-7.pth"),
+            "-o",
+            target,
+            "--task",
+            "cancer=0.4",
+            "--task",
+            "candidiasis",
+            "--task",
+            "cluecell",
+        ],
+    )
     assert second.exit_code == 0, second.output
     assert "cancer at 0.4, candidiasis at 0.5, cluecell at 0.5" in second.stdout
     assert second.stderr == ""

@@ -183,14 +183,24 @@ def test_verification_of_other_weights_is_dropped_and_other_forms_are_kept(folde
     (begun / "int8.onnx").write_bytes(b"x")
     content["files"]["int8.onnx"] = hashlib.sha256(b"x").hexdigest()
     content["encoder"]["forms"] = [
-        {"backend": "onnxruntime", "precision": "int8", "file": "int8.onnx", "format": "onnx",
-         "calibration_tiles": 3, "kept": []}
-    ]  # fmt: skip
+        {
+            "backend": "onnxruntime",
+            "precision": "int8",
+            "file": "int8.onnx",
+            "format": "onnx",
+            "calibration_tiles": 3,
+            "kept": [],
+        }
+    ]
     digests = content["files"]
     content["verification"] = {
-        "encoder_sha256": digests["encoder.onnx"], "slides": 1, "tiles": 9, "gate": {}, "runs": [],
+        "encoder_sha256": digests["encoder.onnx"],
+        "slides": 1,
+        "tiles": 9,
+        "gate": {},
+        "runs": [],
         "aggregator_sha256": digests["aggregator.safetensors"],
-    }  # fmt: skip
+    }
     (begun / "bundle.json").write_text(json.dumps(content))
     assert Bundle.load(begun).manifest.verification
     made = export_aggregator(folder / "model-7.pth", begun).bundle
@@ -209,10 +219,17 @@ def test_without_hard_links_files_are_copied(folder, begun, monkeypatch):
     assert (begun / "encoder.onnx").read_bytes() == old
 
 
-@pytest.mark.parametrize("changes", [
-    {"embed_dim": 36, "mlp_ratio": 1.3}, {"mlp_ratio": 0.1}, {"num_tasks": 1, "classes": (3,)},
-    {"slots_per_expert": 3}, {"qkv_bias": False}, {"num_heads": 6, "depth": 5},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embed_dim": 36, "mlp_ratio": 1.3},
+        {"mlp_ratio": 0.1},
+        {"num_tasks": 1, "classes": (3,)},
+        {"slots_per_expert": 3},
+        {"qkv_bias": False},
+        {"num_heads": 6, "depth": 5},
+    ],
+)
 def test_any_configuration_is_read_off_the_shapes(folder, begun, tmp_path, changes):
     config = TRAINED.model_copy(update=changes)
     torch.save(tensors(aggregator_weights(config)), tmp_path / "m.pth")

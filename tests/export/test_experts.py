@@ -39,8 +39,16 @@ def small(tmp_path):
 @pytest.fixture(scope="module")
 def medium(tmp_path_factory):
     """The published input width, an eighth of the channels, two of the eight blocks."""
-    config = three_tasks(embed_dim_in=1024, embed_dim=128, depth=2, num_heads=4, mlp_ratio=4.0,
-                         num_experts=8, slots_per_expert=1, top_m=256)  # fmt: skip
+    config = three_tasks(
+        embed_dim_in=1024,
+        embed_dim=128,
+        depth=2,
+        num_heads=4,
+        mlp_ratio=4.0,
+        num_experts=8,
+        slots_per_expert=1,
+        top_m=256,
+    )
     return make_bundle(tmp_path_factory.mktemp("medium") / "bundle", config)
 
 
@@ -66,9 +74,14 @@ def test_only_the_experts_and_what_names_them_change(small, tmp_path, experts):
     storage = new["aggregator"].pop("storage")
     name = small.manifest.aggregator.file
     assert storage == {
-        "experts": experts, "source_sha256": old["files"].pop(name), "bags": 0, "tiles": 0,
-        "max_probability_change": None, "mean_probability_change": None, "changed_decisions": None,
-    }  # fmt: skip
+        "experts": experts,
+        "source_sha256": old["files"].pop(name),
+        "bags": 0,
+        "tiles": 0,
+        "max_probability_change": None,
+        "mean_probability_change": None,
+        "changed_decisions": None,
+    }
     assert new["files"].pop(name) == hashlib.sha256((made.root / name).read_bytes()).hexdigest()
     assert new == old
     assert TensorFile(made.path(name)).metadata["origin"] == "random"

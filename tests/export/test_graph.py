@@ -55,15 +55,21 @@ shapes = st.builds(
     lambda patch, side, heads, channels, **rest: ViT(
         patch=patch, size=patch * side, heads=heads, width=heads * channels, **rest
     ),
-    patch=st.integers(1, 5), side=st.integers(1, 4), heads=st.integers(1, 3),
-    channels=st.integers(4, 7), depth=st.integers(1, 3), hidden=st.integers(1, 9),
-    gated=st.booleans(), layer_scale=st.booleans(), registers=st.integers(0, 3),
+    patch=st.integers(1, 5),
+    side=st.integers(1, 4),
+    heads=st.integers(1, 3),
+    channels=st.integers(4, 7),
+    depth=st.integers(1, 3),
+    hidden=st.integers(1, 9),
+    gated=st.booleans(),
+    layer_scale=st.booleans(),
+    registers=st.integers(0, 3),
     embed_class=st.booleans(),
-    pool=st.none() | st.builds(lambda h, c: AttentionPool(h * c, h), st.integers(1, 3),
-                               st.integers(4, 6)),
+    pool=st.none()
+    | st.builds(lambda h, c: AttentionPool(h * c, h), st.integers(1, 3), st.integers(4, 6)),
 ).filter(  # PyTorch names the matrices of equal widths otherwise
     lambda shape: shape.pool is None or shape.pool.width != shape.width
-)  # fmt: skip
+)
 
 
 @settings(max_examples=60)
@@ -107,9 +113,10 @@ def test_the_last_block_computes_one_row_unless_a_pooler_reads_all():
         infos = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
         sizes = {info.name: info.type.tensor_type.shape.dim for info in infos}
         last = next(
-            node for node in model.graph.node
+            node
+            for node in model.graph.node
             if f"blocks.{shape.depth - 1}.mlp.fc2.weight" in node.input
-        )  # fmt: skip
+        )
         return sizes[last.output[0]][1].dim_value
 
     assert rows(SMALL) == 1
@@ -227,10 +234,11 @@ finite = st.floats(-(2.0**60), 2.0**60, width=32)
 
 
 @given(
-    arrays.arrays(np.float32, arrays.array_shapes(min_dims=2, max_dims=4, max_side=5),
-                  elements=finite),
+    arrays.arrays(
+        np.float32, arrays.array_shapes(min_dims=2, max_dims=4, max_side=5), elements=finite
+    ),
     st.data(),
-)  # fmt: skip
+)
 def test_quantised_channels_keep_to_half_a_step(value, data):
     channels = data.draw(st.integers(0, value.ndim - 1))
     levels, scale = quantise(value, channels)

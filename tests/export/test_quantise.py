@@ -71,8 +71,9 @@ def test_a_form_agrees_with_the_reference_on_tiles_it_was_not_made_from(made, ki
         cosine(
             tokens(done.bundle, the_form(done), split(tiles, plain).held_out),
             tokens(plain, reference(plain), split(tiles, plain).held_out),
-        ).mean(), abs=1e-6,
-    )  # fmt: skip
+        ).mean(),
+        abs=1e-6,
+    )
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -110,9 +111,10 @@ def test_forms_are_as_small_as_they_say(made, plain):
     for kind, share in zip(FORMS, (0.55, 0.4, 0.45, 0.45), strict=True):
         bundle = made[kind].bundle
         weights = max(
-            bundle.path(n).stat().st_size for n in bundle.manifest.files
+            bundle.path(n).stat().st_size
+            for n in bundle.manifest.files
             if n.startswith("encoder.") and n != "encoder.onnx"
-        )  # fmt: skip
+        )
         assert weights < share * whole, kind
 
 

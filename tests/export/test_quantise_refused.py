@@ -212,8 +212,19 @@ def test_the_command_says_what_it_made(tmp_path, plain, slide):
 
     app = Typer()
     app.command()(command)
-    arguments = [plain.root, "-o", tmp_path / "new", "--backend", "onnxruntime", "--precision",
-                 "int8", "--calibrate", slide, "--tiles", 16]  # fmt: skip
+    arguments = [
+        plain.root,
+        "-o",
+        tmp_path / "new",
+        "--backend",
+        "onnxruntime",
+        "--precision",
+        "int8",
+        "--calibrate",
+        slide,
+        "--tiles",
+        16,
+    ]
     done = CliRunner().invoke(app, [str(a) for a in arguments])
     assert done.exit_code == 0, done.output
     assert f"{tmp_path / 'new'}: onnxruntime int8, 0." in done.stdout

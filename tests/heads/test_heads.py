@@ -36,9 +36,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def images(rng):
-    return [cell(rng, size, colour) for size, colour in (
-        ((60, 80), (120, 60, 140)), ((300, 260), (60, 60, 160)), ((16, 12), (180, 70, 90)),
-    )]  # fmt: skip
+    return [
+        cell(rng, size, colour)
+        for size, colour in (
+            ((60, 80), (120, 60, 140)),
+            ((300, 260), (60, 60, 160)),
+            ((16, 12), (180, 70, 90)),
+        )
+    ]
 
 
 app = typer.Typer()
@@ -67,8 +72,9 @@ def test_heads_are_chosen_by_name_in_the_order_asked(folder):
     bundle = Bundle.load(folder)
     assert [h.spec.name for h in load_heads(bundle)] == ["kind", "abnormal"]
     assert [h.spec.name for h in load_heads(bundle, ["abnormal", "kind", "abnormal"])] == [
-        "abnormal", "kind",
-    ]  # fmt: skip
+        "abnormal",
+        "kind",
+    ]
     with pytest.raises(BundleError, match="no head 'cancer'; there are: kind, abnormal"):
         load_heads(bundle, ["cancer"])
 
@@ -293,5 +299,8 @@ def test_weights_can_be_saved_and_read_again(tmp_path):
     """The helper's own file is what the runtime reads: the layout is the documented one."""
     save_file(head_weights(2), tmp_path / "x.safetensors")
     assert set(_read(tmp_path / "x.safetensors")) == {
-        "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias",
-    }  # fmt: skip
+        "fc1.weight",
+        "fc1.bias",
+        "fc2.weight",
+        "fc2.bias",
+    }

@@ -51,10 +51,13 @@ def test_whatever_cannot_be_read_in_full_names_the_file(tmp_path, rng):
     whole = write_image(tmp_path / "whole.jpg", cell(rng)).read_bytes()
     png = write_image(tmp_path / "whole.png", cell(rng)).read_bytes()
     for name, data in {
-        "empty.jpg": b"", "text.png": b"not an image", "cut.jpg": whole[: len(whole) // 2],
-        "cut.png": png[: len(png) // 2], "head.jpg": whole[:4],
+        "empty.jpg": b"",
+        "text.png": b"not an image",
+        "cut.jpg": whole[: len(whole) // 2],
+        "cut.png": png[: len(png) // 2],
+        "head.jpg": whole[:4],
         "gif.png": b"GIF89a" + bytes(100),
-    }.items():  # fmt: skip
+    }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(RegionError, match=name):
             read_image(tmp_path / name)

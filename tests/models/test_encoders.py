@@ -84,15 +84,23 @@ def timm_model(name, depth=2):
     with torch.device("meta"):
         return {
             "unicas": lambda: Reference(
-                **plain, patch_size=16, embed_dim=1024, num_heads=16, init_values=1e-5,
-                mlp_ratio=5.34375, mlp_layer=partial(GluMlp, gate_last=False), act_layer=nn.SiLU,
+                **plain,
+                patch_size=16,
+                embed_dim=1024,
+                num_heads=16,
+                init_values=1e-5,
+                mlp_ratio=5.34375,
+                mlp_layer=partial(GluMlp, gate_last=False),
+                act_layer=nn.SiLU,
                 no_embed_class=False,
             ),
             "uni": lambda: create("vit_large_patch16_224", init_values=1e-5),
             "h-optimus-0": lambda: create("vit_giant_patch14_reg4_dinov2", init_values=1e-5),
             "prov-gigapath": lambda: create("vit_giant_patch14_dinov2", patch_size=16),
             "hibou-b": lambda: create(
-                "vit_base_patch14_reg4_dinov2", mlp_layer=SwiGLUPacked, act_layer=nn.SiLU,
+                "vit_base_patch14_reg4_dinov2",
+                mlp_layer=SwiGLUPacked,
+                act_layer=nn.SiLU,
                 mlp_ratio=5.33334,
             ),
             "conch": lambda: Conch(
@@ -101,7 +109,7 @@ def timm_model(name, depth=2):
             "vit-s22-8": lambda: create("vit_small_patch14_dinov2", img_size=220, patch_size=22),
             "vit-s16": lambda: create("vit_small_patch16_224"),
             "vit-ti16": lambda: create("vit_tiny_patch16_224"),
-        }[name]()  # fmt: skip
+        }[name]()
 
 
 class Conch(nn.Module):
@@ -151,10 +159,20 @@ def test_every_architecture_has_the_keys_and_shapes_of_the_whole_model(name):
     if name != "conch":
         theirs = timm_model(name, vit.depth).state_dict()
         assert {key: tuple(value.shape) for key, value in theirs.items()} == shapes
-    assert vit.out_width == {
-        "unicas": 1024, "uni": 1024, "h-optimus-0": 1536, "prov-gigapath": 1536, "hibou-b": 768,
-        "conch": 512, "vit-s22-8": 384, "vit-s16": 384, "vit-ti16": 192,
-    }[name]  # fmt: skip
+    assert (
+        vit.out_width
+        == {
+            "unicas": 1024,
+            "uni": 1024,
+            "h-optimus-0": 1536,
+            "prov-gigapath": 1536,
+            "hibou-b": 768,
+            "conch": 512,
+            "vit-s22-8": 384,
+            "vit-s16": 384,
+            "vit-ti16": 192,
+        }[name]
+    )
 
 
 # ---- what training needs ------------------------------------------------------------------------

@@ -53,16 +53,20 @@ def hibou(weights):
 def transformers_hibou(weights):
     """The same weights under the names of transformers' Dinov2Model."""
     theirs = {
-        "norm.": "layernorm.", "cls_token": "embeddings.cls_token",
-        "pos_embed": "embeddings.position_embeddings", "mask_token": "embeddings.mask_token",
+        "norm.": "layernorm.",
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "mask_token": "embeddings.mask_token",
         "register_tokens": "embeddings.register_tokens",
         "patch_embed.proj": "embeddings.patch_embeddings.projection",
-    }  # fmt: skip
+    }
     inner = {
-        "attn.proj": "attention.output.dense", "ls1.gamma": "layer_scale1.lambda1",
-        "ls2.gamma": "layer_scale2.lambda1", "mlp.w12": "mlp.weights_in",
+        "attn.proj": "attention.output.dense",
+        "ls1.gamma": "layer_scale1.lambda1",
+        "ls2.gamma": "layer_scale2.lambda1",
+        "mlp.w12": "mlp.weights_in",
         "mlp.w3": "mlp.weights_out",
-    }  # fmt: skip
+    }
     made = {}
     for key, value in hibou(weights).items():
         if not key.startswith("blocks."):
@@ -102,9 +106,14 @@ def test_dinov2s_layout_is_converted_as_timm_does():
     weights = weights_of(shallow("hibou-b"))
     with torch.device("meta"):
         model = timm.create_model(
-            "vit_base_patch14_reg4_dinov2", img_size=224, num_classes=0, depth=2, mlp_ratio=5.33334,
-            mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU,
-        )  # fmt: skip
+            "vit_base_patch14_reg4_dinov2",
+            img_size=224,
+            num_classes=0,
+            depth=2,
+            mlp_ratio=5.33334,
+            mlp_layer=SwiGLUPacked,
+            act_layer=torch.nn.SiLU,
+        )
     theirs = checkpoint_filter_fn(tensors(hibou(weights)), model)
     assert set(theirs) == set(weights)
     for key, value in theirs.items():
@@ -114,10 +123,17 @@ def test_dinov2s_layout_is_converted_as_timm_does():
 def test_conchs_vision_tower_is_taken_out_of_the_whole_model(tmp_path):
     weights = weights_of(shallow("conch"))
     pooled = ("attn_pool_contrast.", "ln_contrast.")
-    state = {("visual." if k.startswith(pooled) else "visual.trunk.") + k: v
-             for k, v in weights.items()}  # fmt: skip
-    others = ("logit_scale", "text.cls_emb", "text_decoder.x", "visual.proj_contrast",
-              "visual.attn_pool_caption.query", "visual.ln_caption.bias")  # fmt: skip
+    state = {
+        ("visual." if k.startswith(pooled) else "visual.trunk.") + k: v for k, v in weights.items()
+    }
+    others = (
+        "logit_scale",
+        "text.cls_emb",
+        "text_decoder.x",
+        "visual.proj_contrast",
+        "visual.attn_pool_caption.query",
+        "visual.ln_caption.bias",
+    )
     state |= {key: np.ones(2, "f4") for key in others}
     found = as_timm(load(saved(tmp_path / "conch.bin", tensors(state))))
     same(found, weights)

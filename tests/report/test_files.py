@@ -140,8 +140,9 @@ def test_kill_9_leaves_whole_files_only(tmp_path):
     while kills < 5 or (kills < 40 and not (halves and complete)):
         child = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, str(folder)],
-            stdout=subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
         with child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"

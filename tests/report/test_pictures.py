@@ -64,9 +64,11 @@ def test_no_text_is_clipped_or_overlaps(case, name, written):
     result = make_result(**CASES[case])
     slide = result.slide.model_copy(update={"name": name})
     poor = Adequacy(
-        satisfactory=False, reasons=["only 12 of 900 tiles could be read"] * 9,
-        cellular_tiles=1, in_focus_tiles=1,
-    )  # fmt: skip
+        satisfactory=False,
+        reasons=["only 12 of 900 tiles could be read"] * 9,
+        cellular_tiles=1,
+        in_focus_tiles=1,
+    )
     for changes in ({"slide": slide}, {"slide": slide, "adequacy": poor}):
         changed = result.model_copy(update=changes)
         for draw in (

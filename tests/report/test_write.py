@@ -107,8 +107,15 @@ def test_tiles_csv_has_wsinfers_layout_and_exact_numbers(folder, result):
         *(f"prob_{t}" for t in TASKS),
     ]
     assert reader.fieldnames[7:] == [
-        "field", "rank", "token", "score", "status", "cellular", "focus", "in_focus",
-    ]  # fmt: skip
+        "field",
+        "rank",
+        "token",
+        "score",
+        "status",
+        "cellular",
+        "focus",
+        "in_focus",
+    ]
     assert len(rows) == len(result.tiles)
     for name in ("minx", "rank", "prob_cancer", "cellular"):
         read = np.array([row[name] for row in rows], result.tiles[name].dtype)
@@ -143,9 +150,14 @@ def test_features_load_as_trident_and_clam_load_them(folder, result):
         assert (x, y) == (row["minx"][0], row["miny"][0])
     assert int(attributes["patch_size_level0"]) == 512
     expected = {
-        "patch_size": 256, "level0_magnification": 40, "target_magnification": 20, "overlap": 0,
-        "name": "case 17.svs", "level0_width": 20_000, "level0_height": 16_000,
-    }  # fmt: skip
+        "patch_size": 256,
+        "level0_magnification": 40,
+        "target_magnification": 20,
+        "overlap": 0,
+        "name": "case 17.svs",
+        "level0_width": 20_000,
+        "level0_height": 16_000,
+    }
     assert {key: attributes[key] for key in expected} == expected
     assert name == "case 17.svs"
 
@@ -248,12 +260,16 @@ def test_annotations_keep_to_qupaths_rules(folder, result):
 @given(
     st.lists(
         st.tuples(
-            st.integers(-9000, 30_000), st.integers(-9000, 30_000), st.integers(-5, 20_000),
-            st.integers(-5, 20_000), st.text(max_size=20), st.floats(),
+            st.integers(-9000, 30_000),
+            st.integers(-9000, 30_000),
+            st.integers(-5, 20_000),
+            st.integers(-5, 20_000),
+            st.text(max_size=20),
+            st.floats(),
         ),
         max_size=6,
     )
-)  # fmt: skip
+)
 def test_annotations_keep_to_the_rules_whatever_was_detected(cells):
     found = [
         model.Detection(x=x, y=y, width=w, height=h, label="a:" + label, score=score)

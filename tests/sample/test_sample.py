@@ -118,9 +118,13 @@ def test_many_levels_and_encoded_tiles(tmp_path):
     tile = encode_tile(np.full((256, 256, 3), (200, 60, 30), np.uint8))
     done = []
     path = write_pyramid(
-        tmp_path / "flat.svs", 9000, 300, lambda row, col: tile, um_px=0.25,
+        tmp_path / "flat.svs",
+        9000,
+        300,
+        lambda row, col: tile,
+        um_px=0.25,
         progress=lambda *at: done.append(at),
-    )  # fmt: skip
+    )
     assert done[-1] == (72, 72)
     with openslide.OpenSlide(path) as slide:
         assert slide.level_dimensions == ((9000, 300), (2250, 75), (562, 18))

@@ -181,9 +181,7 @@ def test_a_machine_is_known_by_what_its_system_says(tmp_path, monkeypatch):
 
 def test_the_user_goes_before_the_profile():
     jetson = load_profile("jetson-orin-nano").profile
-    assert settle(jetson, Settings()) == Settings(
-        "onnxruntime-tensorrt", "auto", 8, 1, 2, 2, 512
-    )  # fmt: skip
+    assert settle(jetson, Settings()) == Settings("onnxruntime-tensorrt", "auto", 8, 1, 2, 2, 512)
     mine = Settings("openvino", "bf16", 3, 5, 7, 9, 11)
     assert settle(jetson, mine) == mine
     part = settle(jetson, Settings(batch_size=1, readers=5))

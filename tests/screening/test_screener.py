@@ -47,9 +47,13 @@ def push_all(path, bundle, encoder, *, max_tiles, scored, matrix=None, mode="non
     with open_slide(path) as slide:
         size = {"width": slide.width, "height": slide.height, "um_px": slide.spacing.um_px}
         with Session(
-            bundle, **size, max_tiles=max_tiles, encoder=encoder,
-            colour_mode=mode, colour_matrix=matrix,
-        ) as session:  # fmt: skip
+            bundle,
+            **size,
+            max_tiles=max_tiles,
+            encoder=encoder,
+            colour_mode=mode,
+            colour_matrix=matrix,
+        ) as session:
             grid = session.grid
             scores = slide.content(grid) if scored else None
             cells = [(r, c) for r in range(grid.rows) for c in range(grid.cols)]

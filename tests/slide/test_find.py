@@ -73,9 +73,13 @@ def test_missing_and_repeated_slides_and_bad_mpp_are_reported_each(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("slide\na.svs\n", "column 'wsi'"), ("", "column 'wsi'"), ("wsi\n", "no slides"),
-     ("wsi,mpp\n,0.5\n", "line 2")],
-)  # fmt: skip
+    [
+        ("slide\na.svs\n", "column 'wsi'"),
+        ("", "column 'wsi'"),
+        ("wsi\n", "no slides"),
+        ("wsi,mpp\n,0.5\n", "line 2"),
+    ],
+)
 def test_a_list_that_is_none_is_an_error(tmp_path, text, message):
     with pytest.raises(SlideError, match=message):
         find_targets(write_list(tmp_path, text))

@@ -41,9 +41,13 @@ def test_overlaps_equal_their_definition(start, step, count, n):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    scale=st.floats(1.0, 12.0), x=st.floats(0, 1), y=st.floats(0, 1), width=st.integers(1, 24),
-    height=st.integers(1, 24), seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    scale=st.floats(1.0, 12.0),
+    x=st.floats(0, 1),
+    y=st.floats(0, 1),
+    width=st.integers(1, 24),
+    height=st.integers(1, 24),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_area_averages_are_exact_up_to_rounding(*, scale, x, y, width, height, seed):
     shape = [int(np.ceil(start + scale * n)) for start, n in ((y, height), (x, width))]
     image = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -81,9 +85,12 @@ def test_enlarging_is_smooth():
 
 @settings(max_examples=60)
 @given(
-    width=st.integers(1, 2000), height=st.integers(1, 2000), tile=st.integers(16, 300),
-    downsample=st.floats(0.3, 9), seed=st.integers(0, 999),
-)  # fmt: skip
+    width=st.integers(1, 2000),
+    height=st.integers(1, 2000),
+    tile=st.integers(16, 300),
+    downsample=st.floats(0.3, 9),
+    seed=st.integers(0, 999),
+)
 def test_no_byte_is_lost_on_the_grid(width, height, tile, downsample, seed):
     grid = Grid(width, height, downsample)
     shape = -(-height // tile), -(-width // tile)
@@ -145,9 +152,19 @@ EIGHT = Level(125, 88, 8.0006, 1, 2)
 
 @pytest.mark.parametrize(
     ("downsample", "level"),
-    [(0.4, BASE), (1, BASE), (1.9, BASE), (1.999, HALF), (2, HALF), (3.9, HALF), (4, FOUR),
-     (7.99, FOUR), (8, EIGHT), (100, EIGHT)],
-)  # fmt: skip
+    [
+        (0.4, BASE),
+        (1, BASE),
+        (1.9, BASE),
+        (1.999, HALF),
+        (2, HALF),
+        (3.9, HALF),
+        (4, FOUR),
+        (7.99, FOUR),
+        (8, EIGHT),
+        (100, EIGHT),
+    ],
+)
 def test_the_coarsest_adequate_level_is_read(downsample, level):
     slide = Painted(1000, 700, [BASE, HALF, FOUR_REDUCED, FOUR, EIGHT])
     assert slide.level_for(downsample) is level

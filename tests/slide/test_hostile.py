@@ -70,11 +70,12 @@ def with_header(width, height, components=3):
 
 def grey_tiles():
     return jpeg_ifd(
-        IMAGE, extra=HALF_MICROMETRE,
+        IMAGE,
+        extra=HALF_MICROMETRE,
         encoder=lambda t: simplejpeg.encode_jpeg(
             t[..., :1].copy(), colorspace="GRAY", colorsubsampling="Gray"
         ),
-    )  # fmt: skip
+    )
 
 
 def many(count):
@@ -86,21 +87,30 @@ def many(count):
 CASES = {
     "tile size 0": ([base(t322=(LONG, [0]))], {}, "tiles of 0 x 256", True),
     "tile of 16 GB": (
-        [base(t322=(LONG, [65536]), t323=(LONG, [65536]))], {}, "tiles of 65536 x 65536", True),
+        [base(t322=(LONG, [65536]), t323=(LONG, [65536]))],
+        {},
+        "tiles of 65536 x 65536",
+        True,
+    ),
     "huge tile": ([base(t322=(LONG, [HUGE]), t323=(LONG, [HUGE]))], {}, "claims tiles of", True),
     "no size": ([base(t256=(LONG, [0]))], {}, "image of 0 x 520", True),
-    "huge image": (
-        [base(t256=(LONG, [2**31]), t257=(LONG, [2**31]))], {}, "lists only 9", True),
+    "huge image": ([base(t256=(LONG, [2**31]), t257=(LONG, [2**31]))], {}, "lists only 9", True),
     "taller than its tiles": ([base(t257=(LONG, [5000]))], {}, "60 tiles, but lists only 9", True),
     "fewer counts than tiles": ([base(t325=(LONG, [100] * 8))], {}, "lists only 8", True),
     "offsets overflow": (
-        [base(t324=(LONG8, [2**64 - 10] * 9))], {"big": True}, "outside the file", True),
+        [base(t324=(LONG8, [2**64 - 10] * 9))],
+        {"big": True},
+        "outside the file",
+        True,
+    ),
     "offset + count overflows": (
-        [base(t324=(LONG8, [2**64 - 1] * 9), t325=(LONG8, [2**63] * 9))], {"big": True},
-        "outside the file", True),
+        [base(t324=(LONG8, [2**64 - 1] * 9), t325=(LONG8, [2**63] * 9))],
+        {"big": True},
+        "outside the file",
+        True,
+    ),
     "offsets of text": ([base(t324=(ASCII, b"abcdefghi"))], {}, "", True),
-    "offset list outside": (
-        [raw(324, LONG, 9, 2**31)], {}, "tag 324 lies outside the file", True),
+    "offset list outside": ([raw(324, LONG, 9, 2**31)], {}, "tag 324 lies outside the file", True),
     "offset list of 16 GB": ([raw(324, LONG, 2**32 - 1, 100)], {}, "claims 17179869180", True),
     "description of 4 GB": ([raw(270, ASCII, 2**32 - 1, 8)], {}, "tag 270 claims", True),
     "IFD loop": ([base(), base()], {"loop_to": 0}, "IFDs form a loop", True),
@@ -109,20 +119,36 @@ CASES = {
     "SubIFD is the IFD": ([base(t330=(LONG, [8, 8]))], {}, "", True),
     "too many IFDs": (many(MAX_IFDS + 1), {}, f"more than {MAX_IFDS} IFDs", True),
     "too many SubIFDs": (
-        [base(t330=(LONG, list(range(10, 20000))))], {}, f"more than {MAX_IFDS} IFDs", True),
+        [base(t330=(LONG, list(range(10, 20000))))],
+        {},
+        f"more than {MAX_IFDS} IFDs",
+        True,
+    ),
     "tables that are none": ([base(t347=(UNDEFINED, b"nonsense"))], {}, "JPEGTables", True),
     "counts too small": ([base(t325=(LONG, [300] * 9))], {}, "does not decode", False),
     "one count is the whole file": (
-        [base(t325=(LONG, [2**31, *[3000] * 8]))], {}, "outside the file", False),
+        [base(t325=(LONG, [2**31, *[3000] * 8]))],
+        {},
+        "outside the file",
+        False,
+    ),
     "frame of 65535": ([with_header(65535, 65535)], {}, "65535, 65535, 3, 8", False),
     "frame of another size": ([with_header(128, 512)], {}, "128, 512, 3, 8", False),
     "frame of 4 components": ([with_header(256, 256, 4)], {}, "does not decode", False),
     "grey frames in a colour image": ([grey_tiles()], {}, "256, 256, 1, 8", False),
     "tiles of noise": (
-        [jpeg_ifd(IMAGE, extra=HALF_MICROMETRE,
-                  encoder=lambda t: np.random.default_rng(int(t[0, 0, 0])).bytes(3000))],
-        {}, "not a JPEG stream", False),
-}  # fmt: skip
+        [
+            jpeg_ifd(
+                IMAGE,
+                extra=HALF_MICROMETRE,
+                encoder=lambda t: np.random.default_rng(int(t[0, 0, 0])).bytes(3000),
+            )
+        ],
+        {},
+        "not a JPEG stream",
+        False,
+    ),
+}
 
 
 def write(name, folder):
@@ -173,8 +199,12 @@ def test_memory_stays_bounded(tmp_path):
         pytest.skip("needs /proc to know the memory of a process")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *paths],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 

@@ -119,10 +119,13 @@ def tiff(tmp_path, extra: Tags):
         (aperio(None, 40), 0.25, "magnification 40x"),
         (aperio(0.0, 20), 0.5, "magnification 20x"),
         # 72 dpi, as image software writes it, is no spacing
-        (aperio(None, 20) | {282: ratio(72), 283: ratio(72), 296: (SHORT, [2])}, 0.5,
-         "magnification 20x"),
+        (
+            aperio(None, 20) | {282: ratio(72), 283: ratio(72), 296: (SHORT, [2])},
+            0.5,
+            "magnification 20x",
+        ),
     ],
-)  # fmt: skip
+)
 def test_in_a_tiff(tmp_path, extra, um_px, source):
     with open_slide(tiff(tmp_path, extra)) as slide:
         assert slide.spacing.um_px == pytest.approx(um_px)

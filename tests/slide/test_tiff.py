@@ -66,9 +66,15 @@ def expected(image, x, y, size):
 @pytest.mark.parametrize("tile", [256, 240, 128, 512])
 @pytest.mark.parametrize(
     "layout",
-    [{}, {"big": True}, {"order": ">"}, {"big": True, "order": ">"}, {"tables": True},
-     {"as_subs": True}],
-)  # fmt: skip
+    [
+        {},
+        {"big": True},
+        {"order": ">"},
+        {"big": True, "order": ">"},
+        {"tables": True},
+        {"as_subs": True},
+    ],
+)
 def test_layouts_equal_pillow(tmp_path, tile, layout):
     path = pyramid(tmp_path / "a.tif", IMAGE, tile, **layout)
     whole = assembled(tile)
@@ -99,9 +105,13 @@ def test_out_is_filled_where_a_request_is_one_source_tile(tmp_path):
 @pytest.mark.parametrize("tables", [False, True])
 def test_rgb_tiles_with_component_ids_0_1_2(tmp_path, jfif, tables):
     ifd = jpeg_ifd(
-        IMAGE, 240, encoder=lambda t: encode_rgb(t, jfif=jfif), photometric=2, tables=tables,
+        IMAGE,
+        240,
+        encoder=lambda t: encode_rgb(t, jfif=jfif),
+        photometric=2,
+        tables=tables,
         extra=aperio(),
-    )  # fmt: skip
+    )
     path = write_tiff(tmp_path / "a.svs", [ifd])
     with open_slide(path) as slide, openslide.OpenSlide(path) as other:
         assert slide.reader == "tiff"

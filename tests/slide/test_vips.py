@@ -37,9 +37,15 @@ def deflate(path, image=IMAGE, **options):
 
 @pytest.mark.parametrize(
     "options",
-    [{"tile": (256, 256)}, {"tile": (240, 240)}, {"rowsperstrip": 32}, {"bigtiff": True},
-     {"compression": None}, {"predictor": True, "tile": (128, 64)}],
-)  # fmt: skip
+    [
+        {"tile": (256, 256)},
+        {"tile": (240, 240)},
+        {"rowsperstrip": 32},
+        {"bigtiff": True},
+        {"compression": None},
+        {"predictor": True, "tile": (128, 64)},
+    ],
+)
 def test_lossless_tiffs_are_read_exactly(tmp_path, options):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, IMAGE, **{"compression": "zlib"} | CENTIMETRE | options)
@@ -81,9 +87,11 @@ def test_depths_and_bands_become_rgb(tmp_path):
             got = slide.read(200, 100, 256, 1.0)
             assert np.abs(got.astype(int) - wanted[100:356, 200:456]).max() <= 1
     path = deflate(
-        tmp_path / "alpha.tif", alpha.astype(np.uint8), photometric="rgb",
+        tmp_path / "alpha.tif",
+        alpha.astype(np.uint8),
+        photometric="rgb",
         extrasamples=["unassalpha"],
-    )  # fmt: skip
+    )
     with open_slide(path) as slide:
         got = slide.read(200, 100, 256, 1.0)
         assert (got[:, :100] == 255).all()

@@ -22,9 +22,10 @@ def make_bundle(folder, config, *, threshold=0.5, seed=0):
     (folder / "weights").mkdir()
     (folder / "encoder.onnx").write_bytes(b"never opened here" * 1000)
     save_file(
-        weights_of(config, seed), folder / "weights" / "aggregator.safetensors",
+        weights_of(config, seed),
+        folder / "weights" / "aggregator.safetensors",
         metadata={"config": config.model_dump_json(), "origin": "random"},
-    )  # fmt: skip
+    )
     content = UNTRAINED.model_dump(mode="json")
     files = ("encoder.onnx", "weights/aggregator.safetensors")
     content["encoder"]["width"] = config.embed_dim_in

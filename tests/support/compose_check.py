@@ -49,9 +49,13 @@ def tile_features(tile: UInt8Image) -> Features:
     edges -= green[1:-1, :-2] + green[1:-1, 2:]
     stained = (dense.sum(axis=-1) > STAINED).mean()
     return np.concatenate(
-        [dense.mean(axis=(0, 1)), dense.std(axis=(0, 1)), quartiles.ravel(),
-         [stained, np.log1p(edges.var())]]
-    )  # fmt: skip
+        [
+            dense.mean(axis=(0, 1)),
+            dense.std(axis=(0, 1)),
+            quartiles.ravel(),
+            [stained, np.log1p(edges.var())],
+        ]
+    )
 
 
 def background_features(slide: Slide, tiles: int = 24) -> Features:

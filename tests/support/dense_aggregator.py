@@ -13,9 +13,17 @@ from unicas_edge.bundle.aggregator_file import parameter_shapes
 
 def config_of(**changes):
     base = {
-        "embed_dim_in": 6, "embed_dim": 8, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0,
-        "num_tasks": 2, "classes": (2, 3), "num_experts": 3, "slots_per_expert": 2, "top_m": 5,
-    }  # fmt: skip
+        "embed_dim_in": 6,
+        "embed_dim": 8,
+        "depth": 2,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+        "num_tasks": 2,
+        "classes": (2, 3),
+        "num_experts": 3,
+        "slots_per_expert": 2,
+        "top_m": 5,
+    }
     return AggregatorConfig(**(base | changes))
 
 
@@ -30,9 +38,17 @@ def weights_of(config, seed=0):
 def published_widths():
     """The published widths and heads, with few and narrow experts, so that it is small."""
     config = config_of(
-        embed_dim_in=8, embed_dim=768, depth=1, num_heads=12, mlp_ratio=0.01, num_tasks=3,
-        classes=(2, 2, 2), num_experts=8, slots_per_expert=1, top_m=256,
-    )  # fmt: skip
+        embed_dim_in=8,
+        embed_dim=768,
+        depth=1,
+        num_heads=12,
+        mlp_ratio=0.01,
+        num_tasks=3,
+        classes=(2, 2, 2),
+        num_experts=8,
+        slots_per_expert=1,
+        top_m=256,
+    )
     return weights_of(config), config
 
 
@@ -144,8 +160,9 @@ class Dense:
         combine = self.softmax(logits.reshape(len(y), -1), 1).reshape(logits.shape)
         slots = np.einsum("nes,nc->esc", self.softmax(logits, 0), y)
         out = [
-            self.linear(self.gelu(self.linear(slots[e], f"{key}.experts.{e}.fc1")),
-                        f"{key}.experts.{e}.fc2")
+            self.linear(
+                self.gelu(self.linear(slots[e], f"{key}.experts.{e}.fc1")), f"{key}.experts.{e}.fc2"
+            )
             for e in range(c.num_experts)
-        ]  # fmt: skip
+        ]
         return np.einsum("nes,esc->nc", combine, np.stack(out))

@@ -13,10 +13,17 @@ from unicas_edge.engines.choice import reference, weights_sha256
 
 #: What an engine that agrees perfectly is measured to do.
 PERFECT = {
-    "cosine_mean": 1.0, "cosine_min": 1.0, "cosine_p01": 1.0, "centred_cosine_mean": 1.0,
-    "overlap": 1.0, "max_probability_change": 0.0, "changed_decisions": 0,
-    "tiles_per_second": 2.0, "reference_tiles_per_second": 1.0, "peak_mb": 100.0,
-}  # fmt: skip
+    "cosine_mean": 1.0,
+    "cosine_min": 1.0,
+    "cosine_p01": 1.0,
+    "centred_cosine_mean": 1.0,
+    "overlap": 1.0,
+    "max_probability_change": 0.0,
+    "changed_decisions": 0,
+    "tiles_per_second": 2.0,
+    "reference_tiles_per_second": 1.0,
+    "peak_mb": 100.0,
+}
 
 
 def encode(encoder, tiles, order=None):
@@ -34,10 +41,14 @@ def encode(encoder, tiles, order=None):
 def run_of(bundle, model, **changes):
     """The figures of a perfect run of `model`, but for `changes`."""
     facts = {
-        "backend": model.backend, "precision": model.precision,
-        "weights_sha256": weights_sha256(bundle, model), "engine_version": "1",
-        "processor": "test", "isa": isa(), **PERFECT,
-    }  # fmt: skip
+        "backend": model.backend,
+        "precision": model.precision,
+        "weights_sha256": weights_sha256(bundle, model),
+        "engine_version": "1",
+        "processor": "test",
+        "isa": isa(),
+        **PERFECT,
+    }
     return EngineRun(**facts | changes)
 
 
@@ -46,8 +57,11 @@ def vouched(source, folder, *runs, gate=None, **changes):
     content = Verification(
         encoder_sha256=weights_sha256(source, reference(source)),
         aggregator_sha256=source.manifest.files[source.manifest.aggregator.file],
-        slides=1, tiles=8, gate=gate or Gate(), runs=runs,
-    ).model_copy(update=changes)  # fmt: skip
+        slides=1,
+        tiles=8,
+        gate=gate or Gate(),
+        runs=runs,
+    ).model_copy(update=changes)
     manifest = source.manifest.model_copy(update={"verification": content})
     shutil.copytree(source.root, folder, dirs_exist_ok=True)
     (folder / "bundle.json").write_text(manifest.model_dump_json(indent=2))

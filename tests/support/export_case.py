@@ -12,9 +12,15 @@ from unicas_edge.models.architectures import ARCHITECTURES
 
 TINY = ARCHITECTURES["vit-ti16"].vit
 TRAINED = config_of(
-    embed_dim_in=192, embed_dim=24, depth=2, num_heads=12, num_tasks=3, classes=(2, 2, 2),
-    num_experts=2, top_m=256,
-)  # fmt: skip
+    embed_dim_in=192,
+    embed_dim=24,
+    depth=2,
+    num_heads=12,
+    num_tasks=3,
+    classes=(2, 2, 2),
+    num_experts=2,
+    top_m=256,
+)
 
 
 def make_checkpoints(folder):

@@ -20,9 +20,17 @@ from torch import nn
 from unicas_edge.train.loop.loop import Settings, fit
 
 SETTINGS = Settings(
-    steps=12, lr=1e-2, warmup_steps=3, weight_decay=0.1, final_weight_decay=0.2, clip_norm=1.0,
-    seed=5, save_every=4, validate_every=5, keep=("error", "min"),
-)  # fmt: skip
+    steps=12,
+    lr=1e-2,
+    warmup_steps=3,
+    weight_decay=0.1,
+    final_weight_decay=0.2,
+    clip_norm=1.0,
+    seed=5,
+    save_every=4,
+    validate_every=5,
+    keep=("error", "min"),
+)
 
 
 class Tiny:

@@ -33,9 +33,10 @@ def tiny_bundle(folder, *, outlier=False, data=None):
     make_bundle(folder, three_tasks(embed_dim_in=64))
     model = vit.build(TINY, weights.__getitem__)
     onnx.save_model(
-        model, folder / "encoder.onnx",
+        model,
+        folder / "encoder.onnx",
         **({"save_as_external_data": True, "location": data} if data else {}),
-    )  # fmt: skip
+    )
     manifest = json.loads((folder / "bundle.json").read_text())
     for name in ("encoder.onnx", *([data] if data else [])):
         manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -50,9 +50,15 @@ def compose(
         return encode_tile(_padded(files[number]), quality) if number < len(files) else blank
 
     return write_pyramid(
-        path, columns * TILE, rows * TILE, tile,
-        um_px=um_px, quality=quality, threads=threads, progress=progress,
-    )  # fmt: skip
+        path,
+        columns * TILE,
+        rows * TILE,
+        tile,
+        um_px=um_px,
+        quality=quality,
+        threads=threads,
+        progress=progress,
+    )
 
 
 def _padded(file: Path) -> UInt8Image:

@@ -18,19 +18,25 @@ WIDTH = Bundle.load().manifest.encoder.width
 def head_weights(classes, hidden=16, width=WIDTH, seed=0):
     rng = np.random.default_rng(seed)
     shapes = {
-        "fc1.weight": (hidden, width), "fc1.bias": (hidden,),
-        "fc2.weight": (classes, hidden), "fc2.bias": (classes,),
-    }  # fmt: skip
+        "fc1.weight": (hidden, width),
+        "fc1.bias": (hidden,),
+        "fc2.weight": (classes, hidden),
+        "fc2.bias": (classes,),
+    }
     return {key: rng.normal(0, 0.3, shape).astype(np.float32) for key, shape in shapes.items()}
 
 
 def head_spec(name, classes, *, view="cell", positive=None, hidden=16, temperature=1.0, cut=0.5):
     return {
-        "name": name, "file": f"heads/{name}.safetensors", "classes": list(classes),
-        "hidden": hidden, "view": view, "positive": positive,
+        "name": name,
+        "file": f"heads/{name}.safetensors",
+        "classes": list(classes),
+        "hidden": hidden,
+        "view": view,
+        "positive": positive,
         "threshold": None if positive is None else cut,
         "calibration": {"temperature": temperature},
-    }  # fmt: skip
+    }
 
 
 def with_heads(folder, *heads):

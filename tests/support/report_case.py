@@ -17,8 +17,13 @@ from unicas_edge.tiles.grid import Grid
 from unicas_edge.tiles.plan import plan
 
 FILES = {
-    "result.json", "tiles.csv", "features.h5", "annotations.geojson", "overview.jpg", "contact.jpg",
-}  # fmt: skip
+    "result.json",
+    "tiles.csv",
+    "features.h5",
+    "annotations.geojson",
+    "overview.jpg",
+    "contact.jpg",
+}
 
 
 TASKS = ("cancer", "candidiasis", "clue_cell")
@@ -67,30 +72,41 @@ def task_result(tiles: Any, name: str, number: int, top: int = 10) -> model.Task
     chosen = [i for i in np.argsort(-shares, kind="stable")[:top] if tiles["token"][i] >= 0]
     probability = (0.931, 0.074, 0.482)[number % 3]
     return model.TaskResult(
-        name=name, probability=probability, threshold=0.5,
-        decision="positive" if probability >= 0.5 else "negative", logits=[-1.25, 1.375],
+        name=name,
+        probability=probability,
+        threshold=0.5,
+        decision="positive" if probability >= 0.5 else "negative",
+        logits=[-1.25, 1.375],
         top_tiles=[
             model.TopTile(
-                x=int(tiles["minx"][i]), y=int(tiles["miny"][i]), width=int(tiles["width"][i]),
-                height=int(tiles["height"][i]), attention=float(shares[i]),
+                x=int(tiles["minx"][i]),
+                y=int(tiles["miny"][i]),
+                width=int(tiles["width"][i]),
+                height=int(tiles["height"][i]),
+                attention=float(shares[i]),
             )
             for i in chosen
         ],
-    )  # fmt: skip
+    )
 
 
 def coverage_of(tiles: Any, grid: Grid, keep: int) -> model.Coverage:
     """What became of the planned tiles."""
     failed = tiles[tiles["status"] == "failed"]
     return model.Coverage(
-        grid_tiles=grid.rows * grid.cols, planned=keep, read=keep - len(failed),
-        encoded=keep - len(failed), background=0, sparse=0, failed=len(failed),
+        grid_tiles=grid.rows * grid.cols,
+        planned=keep,
+        read=keep - len(failed),
+        encoded=keep - len(failed),
+        background=0,
+        sparse=0,
+        failed=len(failed),
         coverage=1 - len(failed) / max(1, keep),
         failures=[
             model.Failure(x=int(t["minx"]), y=int(t["miny"]), cause="corrupt JPEG: bad code")
             for t in failed
         ],
-    )  # fmt: skip
+    )
 
 
 def make_result(
@@ -113,26 +129,45 @@ def make_result(
     tiles = tile_table(grid, tasks, keep, rng)
     count = int(tiles["token"].max()) + 1
     bundle = model.BundleInfo(
-        name="default", version="0.1", trained=trained, demonstration=demonstration,
+        name="default",
+        version="0.1",
+        trained=trained,
+        demonstration=demonstration,
         files={"encoder.onnx": "cd" * 32},
-    )  # fmt: skip
+    )
     fields: dict[str, Any] = {
         "unicas_edge_version": "0.1.0",
         "created": "2026-01-02T03:04:05+00:00",
         "slide": model.SlideInfo(
-            path="slides/case 17.svs", name="case 17.svs", reader="tiff", width=width,
-            height=height, um_px=0.5 / downsample, um_px_source="Aperio MPP", size_bytes=123_456,
+            path="slides/case 17.svs",
+            name="case 17.svs",
+            reader="tiff",
+            width=width,
+            height=height,
+            um_px=0.5 / downsample,
+            um_px_source="Aperio MPP",
+            size_bytes=123_456,
             sha256="ab" * 32,
         ),
         "bundle": bundle,
         "preprocessing": model.Preprocessing(
-            tile_px=256, crop_px=224, um_px=0.5, downsample=downsample, colour_mode="none",
+            tile_px=256,
+            crop_px=224,
+            um_px=0.5,
+            downsample=downsample,
+            colour_mode="none",
             colour_matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
-            mean=[0.5] * 3, std=[0.25] * 3,
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
         ),
         "engine": model.Engine(
-            name="onnxruntime", version="1.23", precision="fp32", device="cpu", threads=2,
-            batch_size=8, normalise_variant="avx2",
+            name="onnxruntime",
+            version="1.23",
+            precision="fp32",
+            device="cpu",
+            threads=2,
+            batch_size=8,
+            normalise_variant="avx2",
         ),
         "determinism": "bitwise on one machine",
         "settings": dict(SETTINGS),
@@ -149,7 +184,7 @@ def make_result(
         "notices": [*filter(None, (model.caution(bundle), model.NOTICE))],
         "features": rng.standard_normal((count, dimension)).astype(np.float32),
         "tiles": tiles,
-    }  # fmt: skip
+    }
     return model.SlideResult(**(fields | changes))
 
 

@@ -121,14 +121,27 @@ def ratio(value: float) -> tuple[int, list[int]]:
 
 
 def basic_tags(
-    width: int, height: int, tile: int, *, photometric: int = 6, compression: int = 7,
-    samples: int = 3, bits: int = 8,
-) -> Tags:  # fmt: skip
+    width: int,
+    height: int,
+    tile: int,
+    *,
+    photometric: int = 6,
+    compression: int = 7,
+    samples: int = 3,
+    bits: int = 8,
+) -> Tags:
     return {
-        254: (LONG, [0]), 256: (LONG, [width]), 257: (LONG, [height]),
-        258: (SHORT, [bits] * samples), 259: (SHORT, [compression]), 262: (SHORT, [photometric]),
-        277: (SHORT, [samples]), 284: (SHORT, [1]), 322: (LONG, [tile]), 323: (LONG, [tile]),
-    }  # fmt: skip
+        254: (LONG, [0]),
+        256: (LONG, [width]),
+        257: (LONG, [height]),
+        258: (SHORT, [bits] * samples),
+        259: (SHORT, [compression]),
+        262: (SHORT, [photometric]),
+        277: (SHORT, [samples]),
+        284: (SHORT, [1]),
+        322: (LONG, [tile]),
+        323: (LONG, [tile]),
+    }
 
 
 def cut(image: np.ndarray, tile: int) -> list[np.ndarray]:
@@ -189,10 +202,15 @@ def encode_rgb(tile: np.ndarray, *, jfif: bool = False) -> bytes:
 
 
 def jpeg_ifd(
-    image: np.ndarray, tile: int = 256, *, encoder: Callable[[np.ndarray], bytes] = encode,
-    photometric: int = 6, tables: bool = False, extra: Tags | None = None,
+    image: np.ndarray,
+    tile: int = 256,
+    *,
+    encoder: Callable[[np.ndarray], bytes] = encode,
+    photometric: int = 6,
+    tables: bool = False,
+    extra: Tags | None = None,
     sparse: Sequence[int] = (),
-) -> Ifd:  # fmt: skip
+) -> Ifd:
     """Return an image of JPEG tiles; tiles numbered in `sparse` have no bytes."""
     streams = [encoder(part) for part in cut(image, tile)]
     tags = basic_tags(image.shape[1], image.shape[0], tile, photometric=photometric)
@@ -234,10 +252,17 @@ def shrink(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def pyramid(
-    path: Path, image: np.ndarray, tile: int = 256, factors: Sequence[int] = (4,), *,
-    extra: Tags | None = None, big: bool = False, order: str = "<", as_subs: bool = False,
+    path: Path,
+    image: np.ndarray,
+    tile: int = 256,
+    factors: Sequence[int] = (4,),
+    *,
+    extra: Tags | None = None,
+    big: bool = False,
+    order: str = "<",
+    as_subs: bool = False,
     tables: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a JPEG pyramid, its levels as further IFDs or as SubIFDs."""
     base = jpeg_ifd(image, tile, tables=tables, extra=HALF_MICROMETRE if extra is None else extra)
     levels = [

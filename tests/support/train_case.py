@@ -12,8 +12,13 @@ from unicas_edge.train.loop.config import DistilConfig, PretrainConfig
 
 SHAPE = {"like": "vit-ti16", "size": 64, "width": 24, "depth": 2, "heads": 3, "hidden": 48}
 OPTIMISATION = {
-    "batch": 6, "steps": 6, "lr": 2e-3, "warmup_steps": 2, "save_every": 4, "validate_every": 3,
-}  # fmt: skip
+    "batch": 6,
+    "steps": 6,
+    "lr": 2e-3,
+    "warmup_steps": 2,
+    "save_every": 4,
+    "validate_every": 3,
+}
 DATA = {"tile_px": 80, "crop_px": 64, "tiles_per_slide": 32}
 
 
@@ -51,10 +56,15 @@ def pretrain_config(**changes):
         "data": DATA,
         "crops": {"global_size": 64, "local_size": 32, "local_count": 3},
         "dino": {
-            "prototypes": 48, "hidden": 32, "bottleneck": 16, "momentum": 0.9, "rank_tiles": 8,
-            "frozen_steps": 1, "temperature_steps": 3,
+            "prototypes": 48,
+            "hidden": 32,
+            "bottleneck": 16,
+            "momentum": 0.9,
+            "rank_tiles": 8,
+            "frozen_steps": 1,
+            "temperature_steps": 3,
         },
-    }  # fmt: skip
+    }
     return PretrainConfig.model_validate(_merged(content, changes), strict=False)
 
 

@@ -12,9 +12,17 @@ from unicas_edge.bundle.aggregator_file import parameter_shapes
 from unicas_edge.bundle.manifest import AggregatorConfig
 
 SMALL = {
-    "embed_dim_in": 3, "embed_dim": 4, "depth": 1, "num_heads": 2, "mlp_ratio": 1.5,
-    "num_tasks": 2, "classes": [2, 3], "num_experts": 1, "slots_per_expert": 2, "top_m": 2,
-}  # fmt: skip
+    "embed_dim_in": 3,
+    "embed_dim": 4,
+    "depth": 1,
+    "num_heads": 2,
+    "mlp_ratio": 1.5,
+    "num_tasks": 2,
+    "classes": [2, 3],
+    "num_experts": 1,
+    "slots_per_expert": 2,
+    "top_m": 2,
+}
 NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
 SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}
@@ -118,10 +126,18 @@ def dump_of(tensors):
 def config_line(config):
     """What tests/c/test_weights.c prints of a configuration."""
     sizes = [
-        config.embed_dim_in, config.embed_dim, config.depth, config.num_heads, config.num_tasks,
-        config.num_experts, config.slots_per_expert, config.top_m, config.head_dim,
-        config.hidden_dim, int(config.qkv_bias),
-    ]  # fmt: skip
+        config.embed_dim_in,
+        config.embed_dim,
+        config.depth,
+        config.num_heads,
+        config.num_tasks,
+        config.num_experts,
+        config.slots_per_expert,
+        config.top_m,
+        config.head_dim,
+        config.hidden_dim,
+        int(config.qkv_bias),
+    ]
     with np.errstate(under="ignore"):
         norms = [float(np.float32(eps)) for eps in (config.norm_eps, config.layer1_norm_eps)]
     reals = f"{config.mlp_ratio:.17g} {norms[0]:.9g} {norms[1]:.9g}"

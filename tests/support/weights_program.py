@@ -13,9 +13,17 @@ from tests.support.places import ROOT
 from tests.support.weights_file import SANITIZERS, framed, run
 
 PARTS = (
-    "error", "json", "safetensors", "config", "mapping", "shown", "widen", "misfits", "parameters",
+    "error",
+    "json",
+    "safetensors",
+    "config",
+    "mapping",
+    "shown",
+    "widen",
+    "misfits",
+    "parameters",
     "weights",
-)  # fmt: skip
+)
 SOURCES = [ROOT / f"csrc/aggregator/{part}.c" for part in PARTS]
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{ROOT / 'csrc'}"]
 

@@ -82,8 +82,10 @@ def test_ties_round_to_even_and_the_rest_saturates() -> None:
     for variant in _native.variants():
         _native.normalise(tile, affine, out, variant)
         assert out[:, 0].tolist() == [
-            [0, 0, 1, 2, 2, 2], [0, 0, 100, 200, 255, 255], [2, 2, 0, 0, 0, 0]
-        ]  # fmt: skip
+            [0, 0, 1, 2, 2, 2],
+            [0, 0, 100, 200, 255, 255],
+            [2, 2, 0, 0, 0, 0],
+        ]
 
 
 def test_half_precision_overflows_to_infinity_and_keeps_subnormals() -> None:

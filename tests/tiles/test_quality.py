@@ -33,22 +33,32 @@ def blurred(tile: UInt8, sigma_px: float) -> UInt8:
 def reference(tile: UInt8, cellular: int, dark: int) -> tuple[int, ...]:
     green = tile[..., 1].astype(np.int64)
     inner = (
-        green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:]
+        green[:-2, 1:-1]
+        + green[2:, 1:-1]
+        + green[1:-1, :-2]
+        + green[1:-1, 2:]
         - 4 * green[1:-1, 1:-1]
-    )  # fmt: skip
+    )
     return (
-        int((tile.min(axis=2) < cellular).sum()), int((tile.max(axis=2) < dark).sum()),
+        int((tile.min(axis=2) < cellular).sum()),
+        int((tile.max(axis=2) < dark).sum()),
         *(int(total) for total in tile.sum(axis=(0, 1), dtype=np.int64)),
-        int(inner.sum()), int((inner**2).sum()), inner.size,
-    )  # fmt: skip
+        int(inner.sum()),
+        int((inner**2).sum()),
+        inner.size,
+    )
 
 
 @pytest.mark.parametrize("variant", _native.variants())
 @settings(deadline=None, max_examples=150)
 @given(
-    height=st.integers(1, 30), width=st.integers(1, 700), seed=st.integers(0, 2**32 - 1),
-    step=st.sampled_from([1, -1, 2]), cellular=st.integers(0, 255), dark=st.integers(0, 255),
-)  # fmt: skip
+    height=st.integers(1, 30),
+    width=st.integers(1, 700),
+    seed=st.integers(0, 2**32 - 1),
+    step=st.sampled_from([1, -1, 2]),
+    cellular=st.integers(0, 255),
+    dark=st.integers(0, 255),
+)
 def test_every_variant_counts_exactly(
     variant: str, height: int, width: int, seed: int, step: int, cellular: int, dark: int
 ) -> None:

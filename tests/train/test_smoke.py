@@ -29,8 +29,12 @@ def run(*words, cwd):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "unicas_edge", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env=environment, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,8 +58,18 @@ def test_encoders_are_pretrained_and_distilled(home):
     torch.manual_seed(0)
     big = VisionTransformer(ARCHITECTURES["vit-ti16"].vit)
     teacher = save_encoder(home, big, "a test: untrained")
-    run("train", "distil", written, "--teacher", teacher, "--images", images,
-        "-o", home / "student", cwd=home)  # fmt: skip
+    run(
+        "train",
+        "distil",
+        written,
+        "--teacher",
+        teacher,
+        "--images",
+        images,
+        "-o",
+        home / "student",
+        cwd=home,
+    )
     assert (home / "student" / "encoder.safetensors").exists()
 
 
@@ -71,12 +85,34 @@ def test_the_default_bundle_is_made_again_in_small_and_screens_a_composed_slide(
     assert {head.name for head in made.manifest.heads} > {"abnormality", "cell_type"}
     assert "not for diagnosis" in (made.root / "MODEL_CARD.md").read_text()
     assert {path.stem for path in (home / "work" / "evidence").glob("*.json")} >= {
-        "evaluation_cancer", "evaluation_heads.candidiasis",
-    }  # fmt: skip
-    run("train", "compose", pictures, "-o", home / "slides", "--slides", 1, "--part", "test",
-        "--rows", 8, "--columns", 8, cwd=home)  # fmt: skip
-    run("screen", home / "slides" / "test-0-00000.svs", "--bundle", made.root,
-        "--output", home / "screened", cwd=home)  # fmt: skip
+        "evaluation_cancer",
+        "evaluation_heads.candidiasis",
+    }
+    run(
+        "train",
+        "compose",
+        pictures,
+        "-o",
+        home / "slides",
+        "--slides",
+        1,
+        "--part",
+        "test",
+        "--rows",
+        8,
+        "--columns",
+        8,
+        cwd=home,
+    )
+    run(
+        "screen",
+        home / "slides" / "test-0-00000.svs",
+        "--bundle",
+        made.root,
+        "--output",
+        home / "screened",
+        cwd=home,
+    )
     found = next((home / "screened").rglob("result.json"))
     assert caution(made.manifest) in json.loads(found.read_text())["notices"]
     assert run(*words[:-1], "--smoke", "--force", cwd=home) == figures  # what is there is kept

@@ -234,20 +234,47 @@ def test_the_commands_tell_a_table_json_and_the_verdict(slide, bundle, tmp_path)
     found = json.loads(run(app, [*arguments, "--json"]).stdout)
     assert found["gate"]["min_cosine_mean"] == 0.99
     assert {row["engine"] for row in found["engines"]} >= {"onnxruntime fp32", "openvino fp32"}
-    screened = run(app, [
-        "screen", str(slide), "--bundle", str(bundle.root), "-o", str(tmp_path / "out"),
-        "--backend", "openvino", "--precision", "fp32", "--max-tiles", "16",
-    ])  # fmt: skip
+    screened = run(
+        app,
+        [
+            "screen",
+            str(slide),
+            "--bundle",
+            str(bundle.root),
+            "-o",
+            str(tmp_path / "out"),
+            "--backend",
+            "openvino",
+            "--precision",
+            "fp32",
+            "--max-tiles",
+            "16",
+        ],
+    )
     assert screened.exit_code in (0, 1), screened.output  # 1: too few tiles for a decision
     result = json.loads((tmp_path / "out" / "slides" / "sample" / "result.json").read_text())
     assert (result["engine"]["name"], result["engine"]["unverified"]) == ("openvino", None)
 
 
 def test_what_is_allowed_unverified_is_stamped_on_the_result(slide, bundle, tmp_path):
-    result = CliRunner().invoke(app, [
-        "screen", str(slide), "--bundle", str(bundle.root), "-o", str(tmp_path),
-        "--backend", "openvino", "--precision", "fp32", "--max-tiles", "16", "--allow-unverified",
-    ])  # fmt: skip
+    result = CliRunner().invoke(
+        app,
+        [
+            "screen",
+            str(slide),
+            "--bundle",
+            str(bundle.root),
+            "-o",
+            str(tmp_path),
+            "--backend",
+            "openvino",
+            "--precision",
+            "fp32",
+            "--max-tiles",
+            "16",
+            "--allow-unverified",
+        ],
+    )
     assert "unverified engine" in result.output
     written = json.loads((tmp_path / "slides" / "sample" / "result.json").read_text())
     assert "was not verified" in written["engine"]["unverified"]

@@ -72,9 +72,12 @@ class Aggregator:
         self._open(memoryview(stored), config, threads, variant)
 
     def _open(
-        self, source: bytes | memoryview, config: AggregatorConfig, threads: int | None,
+        self,
+        source: bytes | memoryview,
+        config: AggregatorConfig,
+        threads: int | None,
         variant: str | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config = config
         with _translated():
             self._native = _native.Aggregator(source, threads or 0, variant)

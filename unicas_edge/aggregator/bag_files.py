@@ -32,8 +32,14 @@ SUFFIXES = (".h5", ".pt", ".npy", ".npz")
 _CHUNK = 1 << 20
 #: What h5py, zipfile and NumPy raise for a file that is not what it should be.
 _UNREADABLE = (
-    OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _HEADER_BYTES = 10_000
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?\w+)', 'fortran_order': (True|False), 'shape': \((\d+), (\d+)\),? ?\}\s*"

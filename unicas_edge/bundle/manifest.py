@@ -139,8 +139,10 @@ class ExpertStorage(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         figures = (
-            self.max_probability_change, self.mean_probability_change, self.changed_decisions,
-        )  # fmt: skip
+            self.max_probability_change,
+            self.mean_probability_change,
+            self.changed_decisions,
+        )
         if any((figure is None) != (self.bags == 0) for figure in figures):
             raise ValueError("the three figures are given where there are bags, and null without")
         return self

@@ -115,16 +115,27 @@ def screen(
     loaded = Bundle.load(bundle)
     name, chosen = profiled(profile, loaded, user, allow_unverified=allow_unverified)
     options = Options(
-        max_tiles=tiles, mpp=mpp, reader=reader, colour=colour, allow_unverified=allow_unverified,
-        profile=name, **chosen,
-    )  # fmt: skip
+        max_tiles=tiles,
+        mpp=mpp,
+        reader=reader,
+        colour=colour,
+        allow_unverified=allow_unverified,
+        profile=name,
+        **chosen,
+    )
     targets = find_targets(source, recursive=recursive)
     try:
         with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
             ok = screen_all(
-                targets, output, loaded, options, console,
-                force=force, skip_existing=skip_existing, arguments=sys.argv[1:],
-            )  # fmt: skip
+                targets,
+                output,
+                loaded,
+                options,
+                console,
+                force=force,
+                skip_existing=skip_existing,
+                arguments=sys.argv[1:],
+            )
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing half-written; run the same command to go on", err=True)
         raise typer.Exit(130) from None
@@ -197,9 +208,14 @@ def verify(
     from unicas_edge.verification.verify import rows, verify, write_verification
 
     verified = verify(
-        Bundle.load(bundle), slides, tiles, backend=backend, precision=precision, mpp=mpp,
+        Bundle.load(bundle),
+        slides,
+        tiles,
+        backend=backend,
+        precision=precision,
+        mpp=mpp,
         tell=lambda t: typer.echo(t, err=True),
-    )  # fmt: skip
+    )
     made = write_verification(Bundle.load(bundle), verified.verification)
     found = list(rows(verified))
     if as_json:

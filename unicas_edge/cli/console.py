@@ -46,10 +46,15 @@ class _Rate(ProgressColumn):
 
 def _bars(console: rich.console.Console, *, quiet: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
-        TimeRemainingColumn(), console=console, transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
         disable=quiet or not console.is_terminal,
-    )  # fmt: skip
+    )
 
 
 class Console:
@@ -145,19 +150,25 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 
 _TABLE_WIDTH = 110
 _FIGURES = {
-    "cosine_mean": ("cosine", ".5f"), "cosine_min": ("least", ".5f"), "cosine_p01": ("1 %", ".5f"),
-    "centred_cosine_mean": ("centred", ".5f"), "overlap": ("overlap", ".3f"),
+    "cosine_mean": ("cosine", ".5f"),
+    "cosine_min": ("least", ".5f"),
+    "cosine_p01": ("1 %", ".5f"),
+    "centred_cosine_mean": ("centred", ".5f"),
+    "overlap": ("overlap", ".3f"),
     "max_probability_change": ("prob. change", ".2g"),
-    "changed_decisions": ("changed", "d"), "tiles_per_second": ("tiles/s", ".2f"),
+    "changed_decisions": ("changed", "d"),
+    "tiles_per_second": ("tiles/s", ".2f"),
     "peak_mb": ("peak MB", ".0f"),
-}  # fmt: skip
+}
 
 
 def engine_table(found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `verify.rows` yields: a row an engine, its figures and the gate's verdict."""
     console = rich.console.Console(highlight=False, soft_wrap=True, width=_TABLE_WIDTH)
-    names = (rich.table.Column(name, no_wrap=True) for name in
-             ("engine", *(name for name, _ in _FIGURES.values())))  # fmt: skip
+    names = (
+        rich.table.Column(name, no_wrap=True)
+        for name in ("engine", *(name for name, _ in _FIGURES.values()))
+    )
     table = rich.table.Table(*names, box=None)
     for row in (row for row in found if "cosine_mean" in row):
         cells = [format(row[key], form) for key, (_, form) in _FIGURES.items()]

@@ -81,9 +81,15 @@ def export_encoder(
     """
     build = _build()
     made = build.export_encoder(
-        checkpoint, output, architecture=architecture, storage=storage.value, uint8=uint8,
-        matrix=_matrix(colour_matrix), name=name, force=force,
-    )  # fmt: skip
+        checkpoint,
+        output,
+        architecture=architecture,
+        storage=storage.value,
+        uint8=uint8,
+        matrix=_matrix(colour_matrix),
+        name=name,
+        force=force,
+    )
     spec = made.bundle.manifest.encoder
     _say(checkpoint, made.notes)
     typer.echo(f"{output}: {spec.architecture}, tokens of width {spec.width}, {storage.value}")

@@ -21,10 +21,11 @@ MppOption = Annotated[
 BackendOption = Annotated[
     str,
     typer.Option(
-        "--backend", "--engine",
+        "--backend",
+        "--engine",
         help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
     ),
-]  # fmt: skip
+]
 PrecisionOption = Annotated[
     str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8w or int8.")
 ]

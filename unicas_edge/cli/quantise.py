@@ -44,9 +44,14 @@ def quantise(
     loaded = Bundle.load(source)
     taken = calibration.calibration_tiles(calibrate, loaded, tiles, mpp) if calibrate else None
     made = make(
-        loaded, output, backend, precision, taken, force=force,
+        loaded,
+        output,
+        backend,
+        precision,
+        taken,
+        force=force,
         tell=lambda line: typer.echo(line, err=True),
-    )  # fmt: skip
+    )
     _report(made, output)
     say_caution(made.bundle.manifest)
 

@@ -19,9 +19,18 @@ _MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
 #: Of a processor's flags, those that change how an engine computes; Linux's names.
 _FLAGS = (
-    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
-    "asimddp", "i8mm", "bf16", "sve",
-)  # fmt: skip
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)
 
 #: "NVIDIA Jetson AGX Orin Developer Kit", "NVIDIA Orin NX Developer Kit"; ends with a zero byte.
 _BOARD = Path("/proc/device-tree/model")

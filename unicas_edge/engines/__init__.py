@@ -18,9 +18,15 @@ from unicas_edge.engines.choice import choose, objection
 from unicas_edge.errors import EngineError
 
 __all__ = [
-    "Encoder", "EngineOptions", "Model", "choose", "open_encoder", "open_model", "plan_batches",
+    "Encoder",
+    "EngineOptions",
+    "Model",
+    "choose",
+    "open_encoder",
+    "open_model",
+    "plan_batches",
     "usable_cores",
-]  # fmt: skip
+]
 
 #: Backend -> module and class, called with (bundle, model, options); returns an `Encoder`.
 _ENGINES = {

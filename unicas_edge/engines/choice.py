@@ -40,9 +40,11 @@ def models(bundle: Bundle) -> Iterator[Model]:
     forms = {(form.backend, form.precision): form for form in spec.forms}
     if spec.precision == "fp32":
         same: tuple[tuple[Backend, Precision], ...] = (
-            ("openvino", "fp32"), ("openvino", "bf16"),
-            ("onnxruntime-cuda", "fp32"), ("onnxruntime-tensorrt", "fp32"),
-        )  # fmt: skip
+            ("openvino", "fp32"),
+            ("openvino", "bf16"),
+            ("onnxruntime-cuda", "fp32"),
+            ("onnxruntime-tensorrt", "fp32"),
+        )
         yield from (Model(*kind, first.path) for kind in same if kind not in forms)
     for kind, form in forms.items():
         yield Model(*kind, bundle.path(form.file))
@@ -72,8 +74,9 @@ def _shortfalls(bundle: Bundle, model: Model) -> list[str] | None:
     manifest = bundle.manifest
     found = manifest.verification
     if found is None or (found.encoder_sha256, found.aggregator_sha256) != (
-        weights_sha256(bundle, reference(bundle)), manifest.files[manifest.aggregator.file],
-    ):  # fmt: skip
+        weights_sha256(bundle, reference(bundle)),
+        manifest.files[manifest.aggregator.file],
+    ):
         return None
     kind = (model.backend, model.precision, weights_sha256(bundle, model), isa())
     for run in found.runs:
@@ -91,9 +94,10 @@ def weights_sha256(bundle: Bundle, model: Model) -> str:
     name = model.path.relative_to(bundle.root).as_posix()
     own = {name, f"{name.removesuffix('.xml')}.bin"}
     hashes = [
-        sha for file, sha in sorted(bundle.manifest.files.items())
+        sha
+        for file, sha in sorted(bundle.manifest.files.items())
         if file in own or file.startswith(f"{name}.")
-    ]  # fmt: skip
+    ]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -112,9 +116,10 @@ def choose(
     """
     _check_names(backend, precision)
     fitting = [
-        m for m in models(bundle)
+        m
+        for m in models(bundle)
         if backend in ("auto", m.backend) and precision in ("auto", m.precision)
-    ]  # fmt: skip
+    ]
     if not fitting:
         have = ", ".join(f"{m.backend} {m.precision}" for m in models(bundle))
         raise EngineError(
@@ -141,7 +146,8 @@ def _preference(model: Model, speeds: Speeds) -> tuple[bool, float, int, bool]:
 
 def _check_names(backend: str, precision: str) -> None:
     for what, value, known in (
-        ("backend", backend, BACKENDS), ("precision", precision, PRECISIONS),
-    ):  # fmt: skip
+        ("backend", backend, BACKENDS),
+        ("precision", precision, PRECISIONS),
+    ):
         if value not in ("auto", *known):
             raise EngineError(f"unknown {what} {value!r}; there are: auto, {', '.join(known)}")

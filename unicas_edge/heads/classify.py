@@ -67,8 +67,10 @@ def classify_files(
     doubt = encoder.unverified and f"{encoder.name} {encoder.precision}: {encoder.unverified}"
     return Classified(
         bundle={
-            "name": manifest.name, "version": manifest.version,
-            "sha256": classifier.bundle.digest, "intended_use": manifest.intended_use,
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": classifier.bundle.digest,
+            "intended_use": manifest.intended_use,
         },
         heads=classifier.heads,
         paths=tuple(images.read),
@@ -76,7 +78,7 @@ def classify_files(
         called={head.spec.name: head.decide(found[head.spec.name]) for head in classifier.heads},
         failed=tuple(images.failed),
         notices=(manifest.intended_use, *filter(None, (caution(manifest), doubt))),
-    )  # fmt: skip
+    )
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -142,7 +144,10 @@ def as_json(found: Classified) -> str:
         for row, path in enumerate(found.paths)
     ]
     content = {
-        "bundle": found.bundle, "heads": heads, "images": images,
-        "failed": found.failed, "notices": found.notices,
-    }  # fmt: skip
+        "bundle": found.bundle,
+        "heads": heads,
+        "images": images,
+        "failed": found.failed,
+        "notices": found.notices,
+    }
     return json.dumps(content, indent=2)

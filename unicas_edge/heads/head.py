@@ -79,9 +79,11 @@ def _head(bundle: Bundle, spec: HeadSpec) -> Head:
     path = bundle.path(spec.file)
     width, hidden, classes = bundle.manifest.encoder.width, spec.hidden, len(spec.classes)
     wanted = {
-        "fc1.weight": (hidden, width), "fc1.bias": (hidden,),
-        "fc2.weight": (classes, hidden), "fc2.bias": (classes,),
-    }  # fmt: skip
+        "fc1.weight": (hidden, width),
+        "fc1.bias": (hidden,),
+        "fc2.weight": (classes, hidden),
+        "fc2.bias": (classes,),
+    }
     weights = _read(path)
     problems = [f"missing {key}" for key in wanted if key not in weights]
     problems += [f"unexpected {key}" for key in weights if key not in wanted]

@@ -28,9 +28,17 @@ MAX_IMAGES = 1_000_000
 _MAX_DEPTH = 32
 #: What decoders raise for files that are not what they say.
 _BROKEN = (
-    ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, struct.error,
-    MemoryError, Image.DecompressionBombError, Warning,
-)  # fmt: skip
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    MemoryError,
+    Image.DecompressionBombError,
+    Warning,
+)
 
 
 def find_images(source: Path, *, recursive: bool = False) -> list[Path]:

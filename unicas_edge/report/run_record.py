@@ -18,9 +18,20 @@ from unicas_edge.result import NOTICE, SlideResult, caution
 
 #: Packages whose version can change a result, or whether a slide can be read.
 PACKAGES = (
-    "numpy", "onnxruntime", "simplejpeg", "tifffile", "pyvips", "pyvips-binary", "openslide-python",
-    "openslide-bin", "pillow", "h5py", "safetensors", "pydantic", "filelock",
-)  # fmt: skip
+    "numpy",
+    "onnxruntime",
+    "simplejpeg",
+    "tifffile",
+    "pyvips",
+    "pyvips-binary",
+    "openslide-python",
+    "openslide-bin",
+    "pillow",
+    "h5py",
+    "safetensors",
+    "pydantic",
+    "filelock",
+)
 
 
 def now() -> str:
@@ -31,9 +42,10 @@ def now() -> str:
 def versions() -> dict[str, str | None]:
     """Return the versions of this package, Python and `PACKAGES` (None: not installed)."""
     found: dict[str, str | None] = {
-        "unicas-edge": __version__, "python": platform.python_version(),
+        "unicas-edge": __version__,
+        "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }  # fmt: skip
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -52,11 +64,18 @@ class RunRecord:
         self.path = folder / f"{self.id}.json"
         self._began = time.monotonic()
         self.document: dict[str, Any] = {
-            "run": self.id, "notice": NOTICE, "arguments": list(arguments),
-            "versions": versions(), "device": None, "bundle": None,
-            "started": now(), "ended": None, "seconds": None, "outcome": "running",
+            "run": self.id,
+            "notice": NOTICE,
+            "arguments": list(arguments),
+            "versions": versions(),
+            "device": None,
+            "bundle": None,
+            "started": now(),
+            "ended": None,
+            "seconds": None,
+            "outcome": "running",
             "slides": [],
-        }  # fmt: skip
+        }
 
     def add(
         self, name: str, slide: Path, status: str, error: str | None, result: SlideResult | None

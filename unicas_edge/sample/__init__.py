@@ -87,9 +87,15 @@ def write_sample(
     with atomic_write(truth.truth_path) as stream:
         stream.write(json.dumps(truth.document(), indent=1).encode() + b"\n")
         write_pyramid(
-            path, width, height, lambda row, col: scene.render(row, col // span),
-            um_px=um_px, span=span, threads=threads, progress=progress,
-        )  # fmt: skip
+            path,
+            width,
+            height,
+            lambda row, col: scene.render(row, col // span),
+            um_px=um_px,
+            span=span,
+            threads=threads,
+            progress=progress,
+        )
     return truth
 
 
@@ -106,9 +112,17 @@ def _truth(path: Path, scene: Scene, mix: Mix) -> Truth:
         if kind.task and counts[kind.name]:
             labels[kind.task] = True
     return Truth(
-        path, path.with_suffix(".truth.json"), scene.width, scene.height, scene.um_px, scene.seed,
-        mix, labels, counts, tuple(listed),
-    )  # fmt: skip
+        path,
+        path.with_suffix(".truth.json"),
+        scene.width,
+        scene.height,
+        scene.um_px,
+        scene.seed,
+        mix,
+        labels,
+        counts,
+        tuple(listed),
+    )
 
 
 __all__ = [

@@ -47,11 +47,18 @@ class Mix:
     def per_mm2(self) -> Floats:
         """Return how many of each of `KINDS` lie on a mm^2 of deposit, float64 [kinds]."""
         share = {
-            "intermediate": 0.5, "superficial": 0.24, "folded": 0.22, "parabasal": 0.04,
-            "LSIL": self.abnormal * 0.55, "HSIL": self.abnormal * 0.45,
-            "candida": self.candida, "clue_cell": self.clue,
-            "neutrophil": 0.35, "debris": 0.07, "mucus": 0.008,
-        }  # fmt: skip
+            "intermediate": 0.5,
+            "superficial": 0.24,
+            "folded": 0.22,
+            "parabasal": 0.04,
+            "LSIL": self.abnormal * 0.55,
+            "HSIL": self.abnormal * 0.45,
+            "candida": self.candida,
+            "clue_cell": self.clue,
+            "neutrophil": 0.35,
+            "debris": 0.07,
+            "mucus": 0.008,
+        }
         return self.density * np.array([share[name] for name in NAMES])
 
 

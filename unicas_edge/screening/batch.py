@@ -118,9 +118,12 @@ def resume_key(path: Path, screener: Screener) -> str:
     facts = {
         "path": readable(path.absolute()),
         "files": [(readable(name), about.st_size, about.st_mtime_ns) for name, about in found],
-        "bundle": screener.bundle.digest, "version": __version__, **_telling(screener.options),
-        "backend": screener.encoder.name, "precision": screener.encoder.precision,
-    }  # fmt: skip
+        "bundle": screener.bundle.digest,
+        "version": __version__,
+        **_telling(screener.options),
+        "backend": screener.encoder.name,
+        "precision": screener.encoder.precision,
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

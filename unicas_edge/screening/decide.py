@@ -97,7 +97,9 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         slide=context.slide,
         bundle=BundleInfo(
-            name=manifest.name, version=manifest.version, trained=manifest.trained,
+            name=manifest.name,
+            version=manifest.version,
+            trained=manifest.trained,
             demonstration=manifest.demonstration,
             files={"bundle.json": context.bundle.digest, **manifest.files},
         ),
@@ -114,7 +116,7 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         notices=_notices(context),
         features=evidence.tokens,
         tiles=_with_attention(tiles, [task.name for task in manifest.tasks], explanation),
-    )  # fmt: skip
+    )
 
 
 def _tile_table(context: Context, evidence: Evidence) -> NDArray[np.void]:
@@ -152,8 +154,10 @@ def _in_focus(table: NDArray[np.void], floor: float) -> NDArray[np.bool_]:
 
 
 def _coverage(grid: Grid, evidence: Evidence, tiles: NDArray[np.void]) -> Coverage:
-    counts = {name: int((tiles["status"] == name).sum()) for name in
-              ("encoded", "background", "sparse", "failed")}  # fmt: skip
+    counts = {
+        name: int((tiles["status"] == name).sum())
+        for name in ("encoded", "background", "sparse", "failed")
+    }
     planned = len(tiles)
     failures = [
         Failure(x=x, y=y, cause=evidence.failures.get(cell, "never pushed"))
@@ -216,9 +220,13 @@ def _task(
 ) -> TaskResult:
     if explanation is None:
         return TaskResult(
-            name=task.name, probability=None, threshold=task.threshold,
-            decision="unsatisfactory", logits=None, top_tiles=[],
-        )  # fmt: skip
+            name=task.name,
+            probability=None,
+            threshold=task.threshold,
+            decision="unsatisfactory",
+            logits=None,
+            top_tiles=[],
+        )
     logits = explanation.logits[number][: len(task.classes)].astype(np.float64)
     positive = probability(logits, task)
     decision: Decision = "positive" if positive >= task.threshold else "negative"

@@ -27,12 +27,23 @@ from unicas_edge.errors import EngineError, ProfileError
 
 #: The built-in ones, in the order in which `auto` tries them: a device before its processor.
 NAMES = (
-    "jetson-agx-orin", "jetson-orin-nx", "jetson-orin-nano", "rtx-workstation", "x86-cpu-vnni",
-    "x86-cpu", "arm64-cpu",
-)  # fmt: skip
+    "jetson-agx-orin",
+    "jetson-orin-nx",
+    "jetson-orin-nano",
+    "rtx-workstation",
+    "x86-cpu-vnni",
+    "x86-cpu",
+    "arm64-cpu",
+)
 SETTINGS = (
-    "backend", "precision", "batch_size", "threads", "readers", "queue_batches", "memory_mb",
-)  # fmt: skip
+    "backend",
+    "precision",
+    "batch_size",
+    "threads",
+    "readers",
+    "queue_batches",
+    "memory_mb",
+)
 #: Each `why` begins with one of these: seen by us, said by who makes it, or neither.
 ORIGINS = ("measured: ", "vendor: ", "estimate: ")
 _MAX_BYTES = 1 << 16

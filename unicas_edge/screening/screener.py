@@ -68,9 +68,14 @@ class Screener:
         self.bundle = bundle
         self.options = options
         self.encoder = open_encoder(
-            bundle, options.backend, options.precision, options.threads, options.batch_size,
-            options.memory_mb, allow_unverified=options.allow_unverified,
-        )  # fmt: skip
+            bundle,
+            options.backend,
+            options.precision,
+            options.threads,
+            options.batch_size,
+            options.memory_mb,
+            allow_unverified=options.allow_unverified,
+        )
         self.aggregator = Aggregator.load(bundle)
 
     def __enter__(self) -> Screener:
@@ -114,13 +119,20 @@ class Screener:
         fit = fit_colour(slide, grid, cells, mode, self.bundle)
         planned = time.perf_counter() - begin
         with Session(
-            self.bundle, width=slide.width, height=slide.height, um_px=slide.spacing.um_px,
-            max_tiles=self.options.max_tiles, encoder=self.encoder, aggregator=self.aggregator,
-            colour_mode=mode, colour_matrix=None if fit is None else fit.matrix,
-            slide=slide_info(slide), expected=cells,
+            self.bundle,
+            width=slide.width,
+            height=slide.height,
+            um_px=slide.spacing.um_px,
+            max_tiles=self.options.max_tiles,
+            encoder=self.encoder,
+            aggregator=self.aggregator,
+            colour_mode=mode,
+            colour_matrix=None if fit is None else fit.matrix,
+            slide=slide_info(slide),
+            expected=cells,
             scored_tiles=grid.rows * grid.cols if scores and not scores.stored else 0,
             queue_batches=self.options.queue_batches,
-        ) as session:  # fmt: skip
+        ) as session:
             feed(slide, session, cells, scores, progress, self.options.readers)
             result = session.finish()
         warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
@@ -171,11 +183,16 @@ def readable(name: str | Path) -> str:
 def slide_info(slide: Slide) -> SlideInfo:
     """Return what a result says of the slide it came from, but for the hash."""
     return SlideInfo(
-        path=readable(slide.path), name=readable(slide.path.name), reader=slide.reader,
-        width=slide.width, height=slide.height,
-        um_px=slide.spacing.um_px, um_px_source=slide.spacing.source,
-        offset_x=slide.offset[0], offset_y=slide.offset[1],
-    )  # fmt: skip
+        path=readable(slide.path),
+        name=readable(slide.path.name),
+        reader=slide.reader,
+        width=slide.width,
+        height=slide.height,
+        um_px=slide.spacing.um_px,
+        um_px_source=slide.spacing.source,
+        offset_x=slide.offset[0],
+        offset_y=slide.offset[1],
+    )
 
 
 def _complete(

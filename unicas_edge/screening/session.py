@@ -86,9 +86,14 @@ class Session:
         self._scored_tiles = scored_tiles
         self._scored: bool | None = None
         self.slide = slide or SlideInfo(
-            path="", name="session", reader="session", width=width, height=height,
-            um_px=um_px, um_px_source="session",
-        )  # fmt: skip
+            path="",
+            name="session",
+            reader="session",
+            width=width,
+            height=height,
+            um_px=um_px,
+            um_px_source="session",
+        )
         cells = self.grid.rows * self.grid.cols
         self._tokens = TokenStore(
             aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
@@ -180,17 +185,26 @@ class Session:
     def _engine(self) -> Engine:
         encoder = self.encoder
         return Engine(
-            name=encoder.name, version=encoder.version, precision=encoder.precision,
-            device=encoder.device, threads=encoder.threads, batch_size=encoder.batch_size,
-            normalise_variant=_native.active(), unverified=encoder.unverified,
-        )  # fmt: skip
+            name=encoder.name,
+            version=encoder.version,
+            precision=encoder.precision,
+            device=encoder.device,
+            threads=encoder.threads,
+            batch_size=encoder.batch_size,
+            normalise_variant=_native.active(),
+            unverified=encoder.unverified,
+        )
 
     def _context(self, engine: Engine) -> Context:
         return Context(
-            bundle=self.bundle, grid=self.grid, slide=self.slide, engine=engine,
-            colour_mode=self.colour_mode, colour_matrix=self.normaliser.matrix,
+            bundle=self.bundle,
+            grid=self.grid,
+            slide=self.slide,
+            engine=engine,
+            colour_mode=self.colour_mode,
+            colour_matrix=self.normaliser.matrix,
             max_tiles=self.max_tiles,
-        )  # fmt: skip
+        )
 
     def _evidence(self) -> Evidence:
         """Return what was seen, and what the encoded tiles, in canonical order, come to."""

@@ -26,10 +26,23 @@ from unicas_edge.tiles.normalise import Normaliser
 from unicas_edge.verification.engine_process import probe
 
 PACKAGES = (
-    "numpy", "onnxruntime", "tifffile", "simplejpeg", "pyvips", "pyvips-binary", "pillow", "h5py",
-    "safetensors", "pydantic", "openslide-python", "openslide-bin", "openvino", "nncf", "onnx",
+    "numpy",
+    "onnxruntime",
+    "tifffile",
+    "simplejpeg",
+    "pyvips",
+    "pyvips-binary",
+    "pillow",
+    "h5py",
+    "safetensors",
+    "pydantic",
+    "openslide-python",
+    "openslide-bin",
+    "openvino",
+    "nncf",
+    "onnx",
     "torch",
-)  # fmt: skip
+)
 
 
 def examine(bundle: Bundle) -> dict[str, Any]:
@@ -40,10 +53,14 @@ def examine(bundle: Bundle) -> dict[str, Any]:
     try:
         encoder = open_encoder(bundle)
         engine = {
-            "name": encoder.name, "version": encoder.version, "precision": encoder.precision,
-            "device": encoder.device, "threads": encoder.threads, "workers": encoder.workers,
+            "name": encoder.name,
+            "version": encoder.version,
+            "precision": encoder.precision,
+            "device": encoder.device,
+            "threads": encoder.threads,
+            "workers": encoder.workers,
             "batch_size": encoder.batch_size,
-        }  # fmt: skip
+        }
         encoder.close()
     except UnicasError as error:
         problems.append(str(error))
@@ -61,12 +78,14 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "aggregator": aggregator,
         "engine": engine,
         "bundle": {
-            "name": bundle.manifest.name, "version": bundle.manifest.version,
-            "trained": bundle.manifest.trained, "demonstration": bundle.manifest.demonstration,
+            "name": bundle.manifest.name,
+            "version": bundle.manifest.version,
+            "trained": bundle.manifest.trained,
+            "demonstration": bundle.manifest.demonstration,
         },
         "notices": [*filter(None, [caution(bundle.manifest)])],
         "problems": problems,
-    }  # fmt: skip
+    }
 
 
 #: Tiles an engine is timed on; noise, as an encoder takes the same time for any pixels.
@@ -140,8 +159,10 @@ def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
         problems.append(str(error))
         return {}
     return {
-        "used": aggregator.variant, "threads": aggregator.threads, "experts": aggregator.experts
-    }  # fmt: skip
+        "used": aggregator.variant,
+        "threads": aggregator.threads,
+        "experts": aggregator.experts,
+    }
 
 
 def _probabilities(logits: Float32) -> Float32:

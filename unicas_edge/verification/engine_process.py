@@ -50,8 +50,10 @@ def probe(bundle: Bundle, model: Model, batch: NDArray[np.generic]) -> Probed:
     with tempfile.TemporaryDirectory(prefix="unicas-edge-") as name:
         folder = Path(name)
         batch.tofile(folder / "tiles")
-        request = {"bundle": str(bundle.root.absolute()),
-                   "model": f"{model.backend} {model.precision}"}  # fmt: skip
+        request = {
+            "bundle": str(bundle.root.absolute()),
+            "model": f"{model.backend} {model.precision}",
+        }
         (folder / "request.json").write_text(json.dumps(request))
         facts = _run(model, folder)
         return Probed(np.load(folder / "tokens.npy"), **facts)
@@ -94,8 +96,11 @@ def _measure(folder: Path, request: dict[str, str]) -> None:
         tiles.encode(pool, starts, tokens)
         seconds = time.perf_counter() - begin
     np.save(folder / "tokens.npy", tokens)
-    facts = {"tiles_per_second": tiles.count / seconds, "peak_mb": peak_mb(),
-             "version": encoder.version}  # fmt: skip
+    facts = {
+        "tiles_per_second": tiles.count / seconds,
+        "peak_mb": peak_mb(),
+        "version": encoder.version,
+    }
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
@@ -113,9 +118,11 @@ class _Tiles:
         def encode(start: int) -> None:
             size = min(self._encoder.batch_size, self.count - start)
             part = np.fromfile(
-                self._path, self._encoder.dtype, size * math.prod(self._shape),
+                self._path,
+                self._encoder.dtype,
+                size * math.prod(self._shape),
                 offset=start * self._bytes,
-            )  # fmt: skip
+            )
             batch = np.zeros((self._encoder.batch_size, *self._shape), self._encoder.dtype)
             batch[:size] = part.reshape(size, *self._shape)
             tokens[start : start + size] = self._encoder.encode(batch)[:size]

@@ -125,9 +125,10 @@ def rows(verified: Verified) -> Iterator[dict[str, Any]]:
     for run in verified.verification.runs:
         missed = "; ".join(run.shortfalls(gate))
         yield {
-            "engine": f"{run.backend} {run.precision}", **run.model_dump(mode="json"),
+            "engine": f"{run.backend} {run.precision}",
+            **run.model_dump(mode="json"),
             "verdict": f"refused: {missed}" if missed else "passed",
-        }  # fmt: skip
+        }
     for name, cause in verified.refused.items():
         yield {"engine": name, "verdict": f"did not run: {cause}"}
 
@@ -162,22 +163,28 @@ class _Judge:
         before = np.array([p for p, _ in self._expected])
         after = np.array([p for p, _ in slides])
         shares = [
-            share for (_, a), (_, b) in zip(self._expected, slides, strict=True)
+            share
+            for (_, a), (_, b) in zip(self._expected, slides, strict=True)
             for share in overlaps(a, b, self._bundle.manifest.aggregator.config.top_m)
-        ]  # fmt: skip
+        ]
         return EngineRun(
-            backend=model.backend, precision=model.precision,
+            backend=model.backend,
+            precision=model.precision,
             weights_sha256=weights_sha256(self._bundle, model),
-            engine_version=found.version, processor=processor(), isa=isa(),
-            cosine_mean=float(cosines.mean()), cosine_min=float(cosines.min()),
+            engine_version=found.version,
+            processor=processor(),
+            isa=isa(),
+            cosine_mean=float(cosines.mean()),
+            cosine_min=float(cosines.min()),
             cosine_p01=float(np.percentile(cosines, 1)),
-            centred_cosine_mean=float(centred.mean()), overlap=float(np.mean(shares)),
+            centred_cosine_mean=float(centred.mean()),
+            overlap=float(np.mean(shares)),
             max_probability_change=float(np.abs(after - before).max()),
             changed_decisions=int(((after >= thresholds) != (before >= thresholds)).sum()),
             tiles_per_second=round(found.tiles_per_second, 3),
             reference_tiles_per_second=round(self._base.tiles_per_second, 3),
             peak_mb=round(found.peak_mb, 1),
-        )  # fmt: skip
+        )
 
     def _slides(self, tokens: NDArray[np.float32]) -> list[tuple[list[float], NDArray[np.float32]]]:
         """Return of each slide the tasks' probabilities, and the attention [tasks, tiles]."""

@@ -265,9 +265,13 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     assert weights[0] == weights[1]
     with pytest.raises(TrainingError, match="another configuration"):
         fitting.fit_aggregator(
-            fitting.make_model(train, **TINY), train, held, replace(settings, batch=5),
-            tmp_path / "True", resume=True,
-        )  # fmt: skip
+            fitting.make_model(train, **TINY),
+            train,
+            held,
+            replace(settings, batch=5),
+            tmp_path / "True",
+            resume=True,
+        )
 
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path):
@@ -352,9 +356,10 @@ def test_a_temperature_undoes_logits_that_are_too_sure(rng):
     sure, before, after = fit_temperature(3 * logits, labels)
     assert sure == pytest.approx(3 * honest, rel=1e-3)
     assert after < before
-    grid = [float(torch.nn.functional.cross_entropy(torch.tensor(3 * logits / t),
-                                                    torch.tensor(labels)))
-            for t in np.linspace(0.5, 8, 76)]  # fmt: skip
+    grid = [
+        float(torch.nn.functional.cross_entropy(torch.tensor(3 * logits / t), torch.tensor(labels)))
+        for t in np.linspace(0.5, 8, 76)
+    ]
     assert after <= min(grid) + 1e-9
 
 
@@ -426,10 +431,33 @@ def test_from_a_table_to_a_calibrated_bundle_on_the_command_line(tmp_path):
     folder = tmp_path / "bags"
     table = write_bags(folder, bag_set(40))
     said = run(
-        "aggregator", table, "--bags", folder, "-o", tmp_path / "run", "--width", WIDTH,
-        "--embed-dim", 12, "--depth", 1, "--heads", 2, "--experts", 2, "--top-m", 4,
-        "--epochs", 2, "--batch", 8, "--lr", 0.005, "--device", "cpu",
-    )  # fmt: skip
+        "aggregator",
+        table,
+        "--bags",
+        folder,
+        "-o",
+        tmp_path / "run",
+        "--width",
+        WIDTH,
+        "--embed-dim",
+        12,
+        "--depth",
+        1,
+        "--heads",
+        2,
+        "--experts",
+        2,
+        "--top-m",
+        4,
+        "--epochs",
+        2,
+        "--batch",
+        8,
+        "--lr",
+        0.005,
+        "--device",
+        "cpu",
+    )
     assert "mean AUC" in said
     assert "export aggregator" in said
     config = Aggregator.load(tmp_path / "run" / fitting.WEIGHTS).config
@@ -439,8 +467,27 @@ def test_from_a_table_to_a_calibrated_bundle_on_the_command_line(tmp_path):
     said = run("calibrate", bundle.root, table, "--bags", folder, "-o", tmp_path / "new")
     assert "cluecell: temperature" in said
     said = run(
-        "aggregator", table, "--bags", folder, "-o", tmp_path / "cv", "--width", WIDTH,
-        "--task", "cancer", "--folds", 2, "--embed-dim", 12, "--depth", 1, "--heads", 2,
-        "--epochs", 1, "--device", "cpu",
-    )  # fmt: skip
+        "aggregator",
+        table,
+        "--bags",
+        folder,
+        "-o",
+        tmp_path / "cv",
+        "--width",
+        WIDTH,
+        "--task",
+        "cancer",
+        "--folds",
+        2,
+        "--embed-dim",
+        12,
+        "--depth",
+        1,
+        "--heads",
+        2,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+    )
     assert len(read_predictions(tmp_path / "cv" / "predictions.csv").labels) == 40

@@ -13,8 +13,14 @@ from unicas_edge.train.aggregator.bags import Bag, BagSet
 from unicas_edge.train.aggregator.guide import GuideSettings, Known, guide
 
 WIDTH, TASKS = 16, ("cancer", "candidiasis")
-SHAPE = {"embed_dim": 24, "depth": 2, "num_heads": 2, "mlp_ratio": 1.0, "num_experts": 2,
-         "top_m": 32}  # fmt: skip
+SHAPE = {
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 2,
+    "mlp_ratio": 1.0,
+    "num_experts": 2,
+    "top_m": 32,
+}
 
 
 def tiles(rng, count, task=None):

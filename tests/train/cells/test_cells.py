@@ -74,9 +74,11 @@ def cric_folder(root, rng, rows):
 
 NILM = "Negative for intraepithelial lesion"
 CELLS = [
-    ("two.png", 1, "HSIL", 25, 25), ("one.png", 2, NILM, 40.4, 30), ("one.png", 3, "LSIL", 2, 58),
+    ("two.png", 1, "HSIL", 25, 25),
+    ("one.png", 2, NILM, 40.4, 30),
+    ("one.png", 3, "LSIL", 2, 58),
     ("two.png", 4, NILM, 10, 12),
-]  # fmt: skip
+]
 
 
 def test_cric_cells_are_squares_around_their_nuclei_grouped_by_field(tmp_path, rng):
@@ -261,13 +263,21 @@ def test_shots_that_leave_nothing_to_test_on_are_refused(labels, groups, shots, 
 
 def test_the_real_sets_are_what_they_are_said_to_be(data_dir):
     assert rd.sipakmed(data_dir / "sipakmed").counts == {
-        "dyskeratotic": 590, "koilocytotic": 616, "metaplastic": 607, "parabasal": 463,
+        "dyskeratotic": 590,
+        "koilocytotic": 616,
+        "metaplastic": 607,
+        "parabasal": 463,
         "superficial_intermediate": 533,
-    }  # fmt: skip
+    }
     grades = rd.cric(data_dir / "cric", grades=True)
     assert grades.counts == {
-        "NILM": 2014, "ASC-US": 224, "LSIL": 260, "ASC-H": 49, "HSIL": 176, "SCC": 49,
-    }  # fmt: skip
+        "NILM": 2014,
+        "ASC-US": 224,
+        "LSIL": 260,
+        "ASC-H": 49,
+        "HSIL": 176,
+        "SCC": 49,
+    }
     assert len(set(grades.groups)) == 120
     crops = rd.comparison_detector(data_dir / "comparison_detector_refs")
     assert (len(crops), len(crops.classes)) == (755, 11)

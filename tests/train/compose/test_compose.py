@@ -90,8 +90,10 @@ def test_what_decides_a_task_is_there_exactly_where_the_label_says_so(composer, 
             low, high = SMALL.positive if slide.labels[task] else (0, 0)
             assert np.floor(low * 64) <= counts[task] <= np.ceil(high * 64)
         assert (slide.subtype == NILM) == (not slide.labels["cancer"])
-        assert all(i.decisive == (DECIDE.get(i.kind) == i.task or i.kind in ABNORMAL)
-                   for i in slide.insertions)  # fmt: skip
+        assert all(
+            i.decisive == (DECIDE.get(i.kind) == i.task or i.kind in ABNORMAL)
+            for i in slide.insertions
+        )
 
 
 def test_the_background_and_the_number_of_insertions_do_not_depend_on_the_labels(composer):
@@ -109,10 +111,14 @@ def test_cancers_normal_cells_come_from_the_fields_of_the_abnormal_ones(composer
     rng = np.random.default_rng(0)
     for origin in ("lbc", "cric"):
         chooser = Chooser(composer.pools, rng, origin, "lsil")
-        drawn = {True: [chooser.decisive("cancer") for _ in range(200)],
-                 False: [chooser.decoy("cancer") for _ in range(200)]}  # fmt: skip
-        cric = {d: [c for c in chosen if c.piece.kind in {"lsil", "nilm"} and
-                    c.piece.origin == "cric"] for d, chosen in drawn.items()}  # fmt: skip
+        drawn = {
+            True: [chooser.decisive("cancer") for _ in range(200)],
+            False: [chooser.decoy("cancer") for _ in range(200)],
+        }
+        cric = {
+            d: [c for c in chosen if c.piece.kind in {"lsil", "nilm"} and c.piece.origin == "cric"]
+            for d, chosen in drawn.items()
+        }
         assert {c.piece.group for c in cric[True]} == {c.piece.group for c in cric[False]}
         shares = [np.mean([c.native for c in cric[d]]) for d in (True, False)]
         assert abs(shares[0] - shares[1]) < 0.25

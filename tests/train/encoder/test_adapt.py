@@ -166,8 +166,10 @@ def test_a_batch_has_every_source_by_its_share_and_comes_again_from_its_seed(dat
         torch.manual_seed(7)
         batches.append(data.batch(0))
     assert {name: tuple(part.images.shape) for name, part in batches[0].items()} == {
-        "cells": (8, 3, 32, 32), "cric": (4, 3, 32, 32), TILE_SOURCE: (4, 3, 32, 32),
-    }  # fmt: skip
+        "cells": (8, 3, 32, 32),
+        "cric": (4, 3, 32, 32),
+        TILE_SOURCE: (4, 3, 32, 32),
+    }
     for name, part in batches[0].items():
         assert torch.equal(part.images, batches[1][name].images)
         assert torch.equal(part.labels, batches[1][name].labels)
@@ -200,8 +202,9 @@ def test_an_encoder_learns_to_tell_apart_what_is_labelled(data, tmp_path, rng):
         start = begun()
         before = {key: value.clone() for key, value in start.state_dict().items()}
         made = adapting.adapt(start, data, SETTINGS, tmp_path / "run", workers=0)
-        shown = np.stack([simplejpeg.decode_jpeg(coloured(rng, k % 3).jpeg)[:32, :32]
-                          for k in range(60)])  # fmt: skip
+        shown = np.stack(
+            [simplejpeg.decode_jpeg(coloured(rng, k % 3).jpeg)[:32, :32] for k in range(60)]
+        )
         pixels = torch.from_numpy(shown.transpose(0, 3, 1, 2)).float() / 255
         with torch.no_grad():
             tokens = made((pixels - 0.5) / 0.25)
@@ -215,9 +218,9 @@ def test_an_encoder_learns_to_tell_apart_what_is_labelled(data, tmp_path, rng):
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
     settings = replace(SETTINGS, steps=4)
-    monkeypatch.setattr(adapting.AdaptSettings, "loop", lambda self: replace(
-        looped(self), save_every=2
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        adapting.AdaptSettings, "loop", lambda self: replace(looped(self), save_every=2)
+    )
     with one_thread():
         whole = adapting.adapt(begun(), data, settings, tmp_path / "whole", workers=0)
         real = adapting.Adaptation.loss
@@ -276,9 +279,10 @@ def test_what_an_encoder_is_judged_on_it_has_not_seen(tmp_path):
     others = groups_of(data.sources.split("val")) | groups_of(data.sources.split("test"))
     assert groups_of(sources) == groups_of(data.sources.split("train"))
     assert not {f"cric/{region.path.name}" for region in cells["cric"].regions} & others
-    crops = {f"comparison/{cells['comparison'].classes[k]}/{r.path.stem}"
-             for r, k in zip(cells["comparison"].regions, cells["comparison"].labels,
-                             strict=True)}  # fmt: skip
+    crops = {
+        f"comparison/{cells['comparison'].classes[k]}/{r.path.stem}"
+        for r, k in zip(cells["comparison"].regions, cells["comparison"].labels, strict=True)
+    }
     assert crops
     assert not crops & others
 

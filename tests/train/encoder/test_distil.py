@@ -79,8 +79,9 @@ def taught(config, source, folder, teacher=None):
 def test_the_student_comes_to_agree_on_tiles_held_out(source, tmp_path, loss, patch_weight):
     config = distil_config(
         optimisation={"steps": 120, "validate_every": 60, "lr": 3e-3, "save_every": 0},
-        loss=loss, patch_weight=patch_weight,
-    )  # fmt: skip
+        loss=loss,
+        patch_weight=patch_weight,
+    )
     _, history = taught(config, source, tmp_path)
     seed_all(0)
     untrained = Distillation(config, teacher_of(), *middles(source, 36, 64).split([24, 12]))
@@ -112,9 +113,12 @@ def test_where_the_widths_agree_nothing_is_projected_and_the_loss_is_the_definit
     wanted = 1 - ((said * target).sum(1) / lengths).mean()
     assert model.loss(batch, 0)["loss"].item() == pytest.approx(wanted, rel=1e-4)
     mse = Distillation(
-        distil_config(encoder={"width": 40, "heads": 4}, loss="mse"), teacher, tiles[:24],
-        tiles[24:], model.student,
-    )  # fmt: skip
+        distil_config(encoder={"width": 40, "heads": 4}, loss="mse"),
+        teacher,
+        tiles[:24],
+        tiles[24:],
+        model.student,
+    )
     assert mse.loss(batch, 0)["loss"].item() == pytest.approx(
         ((said - target) ** 2).mean(), rel=1e-4
     )
@@ -188,17 +192,30 @@ def test_the_command_leaves_a_student_and_goes_on_where_it_was_cut(
     published, images, tmp_path, monkeypatch
 ):
     config = distil_config(
-        optimisation={"batch": 3, "steps": 4, "save_every": 1}, encoder={"size": 224},
-        statistics_tiles=6, validation_tiles=4,
-    )  # fmt: skip
+        optimisation={"batch": 3, "steps": 4, "save_every": 1},
+        encoder={"size": 224},
+        statistics_tiles=6,
+        validation_tiles=4,
+    )
     path = toml_of(config, tmp_path / "mine.toml")
 
     def run(folder, *more, teacher=published / "bundle"):
         return CliRunner().invoke(
             train_app,
-            ["distil", str(path), "--teacher", str(teacher), "-o", str(folder),
-             "--images", str(images), "--device", "cpu", *more],
-        )  # fmt: skip
+            [
+                "distil",
+                str(path),
+                "--teacher",
+                str(teacher),
+                "-o",
+                str(folder),
+                "--images",
+                str(images),
+                "--device",
+                "cpu",
+                *more,
+            ],
+        )
 
     told = run(tmp_path / "whole")
     assert told.exit_code == 0, told.output

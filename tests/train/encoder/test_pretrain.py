@@ -88,8 +88,10 @@ def test_the_losses_are_the_sums_of_the_papers(source):
         center = model.losses[name].center
         center = center if name == "tile" else center.center
         center.normal_(std=0.1)
-    centres = [model.losses["tile"].center.numpy().ravel().copy(),
-               model.losses["patch"].center.center.numpy().ravel().copy()]  # fmt: skip
+    centres = [
+        model.losses["tile"].center.numpy().ravel().copy(),
+        model.losses["patch"].center.center.numpy().ravel().copy(),
+    ]
     found = {key: value.item() for key, value in model.loss(batch, 1).items()}
     flat = batch["mask"].flatten(1)
     with torch.no_grad():
@@ -164,8 +166,12 @@ def test_rates_follow_dinov2s_rules(source):
     config = pretrain_config(dino={"layer_decay": 0.5})
     model, _ = made(source, config)
     groups = model.parameters()
-    everything = [p for name in ("student", "heads", "mask_token")
-                  for p in model.modules[name].parameters() if p.requires_grad]  # fmt: skip
+    everything = [
+        p
+        for name in ("student", "heads", "mask_token")
+        for p in model.modules[name].parameters()
+        if p.requires_grad
+    ]
     grouped = [p for group in groups for p in group["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, everything))
 
@@ -307,9 +313,19 @@ def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):
     run = tmp_path / "run"
     told = CliRunner().invoke(
         train_app,
-        ["pretrain", str(path), "-o", str(run), "--images", str(images), "--steps", "1",
-         "--device", "cpu"],
-    )  # fmt: skip
+        [
+            "pretrain",
+            str(path),
+            "-o",
+            str(run),
+            "--images",
+            str(images),
+            "--steps",
+            "1",
+            "--device",
+            "cpu",
+        ],
+    )
     assert told.exit_code == 0, told.output
     assert "12 tiles to draw from" in told.output
     assert "next: unicas-edge export encoder" in told.output

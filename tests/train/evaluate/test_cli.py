@@ -58,18 +58,23 @@ def test_a_csv_of_predictions_becomes_a_table_json_and_a_picture(app, rng, tmp_p
     labels, values = simulated(rng, 90, 3)
     names = ("para basal", "koilo", "meta")
     path = write(
-        tmp_path / "p.csv", "id,label,prob_para basal,prob_koilo,prob_meta,group",
+        tmp_path / "p.csv",
+        "id,label,prob_para basal,prob_koilo,prob_meta,group",
         [(i, names[k], *v, i // 3) for i, (k, v) in enumerate(zip(labels, values, strict=True))],
-    )  # fmt: skip
+    )
     out = tmp_path / "new" / "out"
     done = run(app, path, "-o", out, "--protocol", "5-fold by field", "--resamples", 50)
     assert done.exit_code == 0, done.output
     assert {p.name for p in out.iterdir()} == {f"evaluation.{s}" for s in ("json", "md", "png")}
     report = Report.model_validate_json((out / "evaluation.json").read_text())
     expected = evaluate(
-        labels, values, classes=names, groups=np.arange(90) // 3,
-        resamples=50, protocol="5-fold by field",
-    )  # fmt: skip
+        labels,
+        values,
+        classes=names,
+        groups=np.arange(90) // 3,
+        resamples=50,
+        protocol="5-fold by field",
+    )
     assert report.figure("auc") == expected.figure("auc")
     assert report.groups == 30
     text = (out / "evaluation.md").read_text()
@@ -155,8 +160,13 @@ def test_a_folder_that_cannot_be_one_is_said(app, tmp_path):
 
 
 SCREENED = {  # name: probability of cancer, truth
-    "a": (0.9, 1), "b": (0.2, 0), "c": (0.8, 1), "d": (0.31, 0), "e": (0.6, 0), "f": (0.4, 1),
-}  # fmt: skip
+    "a": (0.9, 1),
+    "b": (0.2, 0),
+    "c": (0.8, 1),
+    "d": (0.31, 0),
+    "e": (0.6, 0),
+    "f": (0.4, 1),
+}
 
 
 def screened(folder, *, threshold=0.35, results=True, **weights):
@@ -166,10 +176,13 @@ def screened(folder, *, threshold=0.35, results=True, **weights):
         base = make_result(keep=20, **weights)
         decision = "positive" if probability >= threshold else "negative"
         satisfactory = name != "e"
-        task = base.tasks[0].model_copy(update={
-            "probability": probability, "threshold": threshold,
-            "decision": decision if satisfactory else "unsatisfactory",
-        })  # fmt: skip
+        task = base.tasks[0].model_copy(
+            update={
+                "probability": probability,
+                "threshold": threshold,
+                "decision": decision if satisfactory else "unsatisfactory",
+            }
+        )
         slide = base.slide.model_copy(update={"path": f"/data/x/{name}.svs", "name": f"{name}.svs"})
         adequacy = base.adequacy.model_copy(update={"satisfactory": satisfactory})
         result = base.model_copy(
@@ -202,9 +215,10 @@ def truth_of(path, *, key="{}.svs", column="cancer", more=()):
 def test_screened_slides_meet_their_truth_at_its_threshold(source, key, tmp_path, weights, caution):
     folder = screened(tmp_path / "out", **weights)
     sources = {
-        "folder": [folder], "summary": [folder / SUMMARY],
+        "folder": [folder],
+        "summary": [folder / SUMMARY],
         "results": sorted(folder.glob("slides/*/result.json")),
-    }[source]  # fmt: skip
+    }[source]
     truth = truth_of(tmp_path / "t.csv", key=key)
     (task, (made, threshold)), *others = slide_predictions(sources, truth).items()
     assert (task, threshold, others) == ("cancer", 0.35, [])
@@ -223,8 +237,9 @@ def test_slides_are_evaluated_on_the_command_line_a_file_each_task(app, tmp_path
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "e").iterdir()} == {
         f"evaluation_{task}.{kind}"
-        for task in ("cancer", "clue_cell") for kind in ("json", "md", "png")
-    }  # fmt: skip
+        for task in ("cancer", "clue_cell")
+        for kind in ("json", "md", "png")
+    }
     report = Report.model_validate_json((tmp_path / "e" / "evaluation_cancer.json").read_text())
     assert (report.task, report.threshold, report.groups) == ("cancer", 0.35, 5)
     assert report.confusion == [[2, 0], [0, 3]]
@@ -294,8 +309,11 @@ def test_the_program_has_the_command_and_reports_errors_in_one_line(tmp_path):
     path = write(tmp_path / "p.csv", "label,prob_sick", [(1, 0.9), (1, 0.3)])
     done = subprocess.run(
         [sys.executable, "-m", "unicas_edge", "train", "evaluate", path, "-o", tmp_path / "out"],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "all 2 cases are of class 'sick'" in done.stderr

@@ -216,9 +216,14 @@ def test_a_report_survives_json_and_enters_a_manifest(rng):
     assert all(isinstance(entry, Evaluation) for entry in entries)
     by_name = {entry.metric: entry for entry in entries}
     assert set(by_name) == {
-        "accuracy", "AUC (macro)", "sensitivity (macro)", "specificity (macro)", "F1 (macro)",
-        "average precision (macro)", "calibration error",
-    }  # fmt: skip
+        "accuracy",
+        "AUC (macro)",
+        "sensitivity (macro)",
+        "specificity (macro)",
+        "F1 (macro)",
+        "average precision (macro)",
+        "calibration error",
+    }
     assert by_name["AUC (macro)"].value == report.figure("auc", "macro").value
     protocol = by_name["accuracy"].protocol
     assert protocol.startswith("by field. 120 cases in 40 groups")

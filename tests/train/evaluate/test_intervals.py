@@ -88,8 +88,9 @@ def coverage(rng, trials, *, clustered, grouped):
         units = made.groups if grouped else np.arange(len(labels))
         weighted = Weighted(made, 0.5)
         found, _ = bootstrap(weighted, units, 200, int(rng.integers(2**31)))
-        low, high = np.nanquantile(found[:, [k.metric for k in weighted.keys].index("auc")],
-                                   [0.025, 0.975])  # fmt: skip
+        low, high = np.nanquantile(
+            found[:, [k.metric for k in weighted.keys].index("auc")], [0.025, 0.975]
+        )
         held += low <= truth <= high
     return held / trials
 

@@ -40,9 +40,9 @@ def new_head(rng, bundle, name="cells", classes=("a", "b", "c")):
     tokens = rng.normal(0, 1, (30, bundle.manifest.encoder.width)).astype(np.float32)
     labels = np.arange(30) % len(classes)
     made = final_head(tokens, regions(labels, classes=len(classes)), 1, QUICK)
-    return NewHead(name, classes, "cell", made.weights, TrainingData(
-        name="clouds", licence="none", count=30
-    ))  # fmt: skip
+    return NewHead(
+        name, classes, "cell", made.weights, TrainingData(name="clouds", licence="none", count=30)
+    )
 
 
 def test_a_head_joins_others_and_replaces_its_own_name(rng, tmp_path, untrained_bundle):
@@ -118,16 +118,33 @@ def run(*args):
 def test_the_command_trains_tests_and_writes_a_head(coloured, tmp_path, untrained_bundle):
     out, reports = tmp_path / "out", tmp_path / "reports"
     result = run(
-        untrained_bundle.root, "--data", coloured, "--layout", "sipakmed", "--name", "colour",
-        "--positive", "red", "-o", out, "--folds", 3, "--shots", 4,
-        "--reports", reports,
-    )  # fmt: skip
+        untrained_bundle.root,
+        "--data",
+        coloured,
+        "--layout",
+        "sipakmed",
+        "--name",
+        "colour",
+        "--positive",
+        "red",
+        "-o",
+        out,
+        "--folds",
+        3,
+        "--shots",
+        4,
+        "--reports",
+        reports,
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     assert UNTRAINED in result.stderr
     (spec,) = Bundle.load(out).manifest.heads
     assert (spec.name, spec.classes, spec.positive, spec.threshold) == (
-        "colour", ("rest", "red"), 1, 0.5,
-    )  # fmt: skip
+        "colour",
+        ("rest", "red"),
+        1,
+        0.5,
+    )
     figures = [e for e in Bundle.load(out).manifest.evaluation if e.task == "heads.colour"]
     auc = [e for e in figures if e.metric == "AUC"]
     assert [e.value > 0.9 for e in auc] == [True, True]
@@ -136,8 +153,10 @@ def test_the_command_trains_tests_and_writes_a_head(coloured, tmp_path, untraine
     names = {path.name for path in reports.iterdir()}
     assert {"evaluation_heads.colour.json", "evaluation_heads.colour.4-shot.md", "runs"} <= names
     assert sorted(p.name for p in (reports / "runs" / "colour").iterdir()) == [
-        *(f"draw-{i}" for i in range(5)), "final", *(f"fold-{i}" for i in range(3)),
-    ]  # fmt: skip
+        *(f"draw-{i}" for i in range(5)),
+        "final",
+        *(f"fold-{i}" for i in range(3)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -156,9 +175,7 @@ def test_what_the_command_cannot_do_leaves_nothing(
         "unicas_edge.train.heads.make.tokens_of", lambda data, *_: np.zeros((len(data), 4), "f4")
     )
     layout = [] if "--layout" in args else ["--layout", "sipakmed"]
-    result = run(
-        untrained_bundle.root, "--data", coloured, "-o", tmp_path / "out", *layout, *args
-    )  # fmt: skip
+    result = run(untrained_bundle.root, "--data", coloured, "-o", tmp_path / "out", *layout, *args)
     assert isinstance(result.exception, TrainingError)
     assert re.search(cause, str(result.exception))
     assert not (tmp_path / "out").exists()

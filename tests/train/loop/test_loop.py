@@ -43,8 +43,11 @@ def run_in(folder, settings=SETTINGS, model=None, make=batch, **kwargs):
 def program(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.loop_case", *map(str, arguments)],
-        env=ENVIRONMENT | environment, cwd=ROOT, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=ENVIRONMENT | environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def state_of(folder):
@@ -275,9 +278,16 @@ def test_an_unwritable_folder_is_an_output_error(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"clip_norm": 0.0}, {"seed": -1},
-     {"warmup_steps": -1}, {"patience": 2}],
-)  # fmt: skip
+    [
+        {"steps": 0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"clip_norm": 0.0},
+        {"seed": -1},
+        {"warmup_steps": -1},
+        {"patience": 2},
+    ],
+)
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(TrainingError):
         Settings(**({"steps": 3, "lr": 1e-2} | wrong))
@@ -345,10 +355,15 @@ def test_two_processes_train_as_one_does_on_the_whole_batch(tmp_path):
     command = [sys.executable, "-c", _TWO, str(tmp_path / "two")]
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [
-        subprocess.Popen(command, env=ENVIRONMENT | where | {"RANK": rank, "LOCAL_RANK": rank},
-                         cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            env=ENVIRONMENT | where | {"RANK": rank, "LOCAL_RANK": rank},
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in "01"
-    ]  # fmt: skip
+    ]
     told = [process.communicate(timeout=120)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], told
     first, second = (torch.load(f"{tmp_path}/two-{r}.pt", weights_only=True) for r in "01")

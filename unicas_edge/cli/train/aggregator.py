@@ -30,10 +30,11 @@ Bags = Annotated[
 Tasks = Annotated[
     list[str] | None,
     typer.Option(
-        "--task", metavar="NAME[=CLASSES]",
+        "--task",
+        metavar="NAME[=CLASSES]",
         help="A column to learn; repeated (default: cancer, candidiasis, cluecell).",
     ),
-]  # fmt: skip
+]
 Missing = Annotated[
     bool, typer.Option("--missing", help="Leave out slides without a bag, and say which.")
 ]
@@ -127,8 +128,13 @@ def aggregator(
     settings = fitting.FitSettings(
         batch=batch, lr=lr, epochs=epochs, drop_tiles=drop_tiles, patience=patience, seed=seed
     )
-    shape = {"embed_dim": embed_dim, "depth": depth, "num_heads": heads, "num_experts": experts,
-             "top_m": top_m}  # fmt: skip
+    shape = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": heads,
+        "num_experts": experts,
+        "top_m": top_m,
+    }
     kind = "" if model == "multitask" else model
     given = {"kind": kind, **({} if kind else shape)}
     all_bags = _read(table, bags, width, task, missing=missing)
@@ -208,17 +214,27 @@ def _classes(named: list[str] | None) -> dict[str, int]:
 
 
 def _cross_validate(
-    bags: BagSet, settings: Any, output: Path, folds: int, device: str,  # noqa: ANN401
+    bags: BagSet,
+    settings: Any,  # noqa: ANN401 - FitSettings, of a module imported late
+    output: Path,
+    folds: int,
+    device: str,
     given: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     if len(bags.tasks) != 1:
         raise typer.BadParameter("--folds takes one --task, such as subtype=5")
     (task,), (count,) = bags.tasks, bags.classes
     cross = _module("aggregator.cross_validate")
     found = cross.cross_validate(
-        bags, task, settings, output, classes=[str(i) for i in range(count)], folds=folds,
-        device=device, **given,
-    )  # fmt: skip
+        bags,
+        task,
+        settings,
+        output,
+        classes=[str(i) for i in range(count)],
+        folds=folds,
+        device=device,
+        **given,
+    )
     path = output / "predictions.csv"
     cross.write_predictions(path, found)
     typer.echo(f"{path}: {len(found.labels)} slides; next: unicas-edge train evaluate {path}")

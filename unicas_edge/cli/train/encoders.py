@@ -75,9 +75,15 @@ def distil(
     made = _shortened(configs.read_config(config, configs.DistilConfig), steps)
     with closing(_source(made, images, slides)) as source:
         history = training.distil(
-            made, teacher, source, output, start=start, resume=resume, device=device,
+            made,
+            teacher,
+            source,
+            output,
+            start=start,
+            resume=resume,
+            device=device,
             workers=workers,
-        )  # fmt: skip
+        )
     _report(history, made)
 
 

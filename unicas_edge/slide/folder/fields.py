@@ -22,9 +22,25 @@ TILE = 256
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png"})
 _SLIDES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vms",
-     ".vmu", ".czi", ".isyntax", ".kfb", ".sdpc", ".tmap"}
-)  # fmt: skip
+    {
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".bif",
+        ".dcm",
+        ".svslide",
+        ".vms",
+        ".vmu",
+        ".czi",
+        ".isyntax",
+        ".kfb",
+        ".sdpc",
+        ".tmap",
+    }
+)
 _NAMED = re.compile(r"(?:^|[^0-9A-Za-z])x([0-9]{1,10})_y([0-9]{1,10})(?:[^0-9]|$)", re.IGNORECASE)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 65536

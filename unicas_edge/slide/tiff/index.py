@@ -212,9 +212,7 @@ def _table(path: Path, size: int, page: Page) -> TileTable:
     limit = np.uint64(size)
     outside = (counts > limit) | (offsets > limit - np.minimum(counts, limit))
     samples = int(page.samplesperpixel)
-    return TileTable(
-        width, height, tile_width, tile_height, samples, offsets, counts, outside
-    )  # fmt: skip
+    return TileTable(width, height, tile_width, tile_height, samples, offsets, counts, outside)
 
 
 def _warn_outside(path: Path, images: tuple[TiledImage, ...], notes: list[str]) -> None:

@@ -21,17 +21,62 @@ MAX_TAG_BYTES = 32 << 20
 #: Bytes of all tag values together.
 MAX_ALL_TAG_BYTES = 96 << 20
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
-          16: 8, 17: 8, 18: 8}  # fmt: skip
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES = 258, 259, 262, 270, 277
 PLANAR, SOFTWARE, TILE_WIDTH, SUB_IFDS, XMP, NDPI = 284, 305, 322, 330, 700, 65420
 #: Tags whose values tifffile reads at once; theirs must lie inside the file.
 _READ_AT_ONCE = frozenset(
-    {254, 256, 257, 258, 259, 262, 270, 273, 277, 279, 282, 283, 284, 305, 322, 323, 324, 325,
-     330, 338, 339, 347, 513, 514, 530, 33628, 42113, 50838, 50839}
-)  # fmt: skip
+    {
+        254,
+        256,
+        257,
+        258,
+        259,
+        262,
+        270,
+        273,
+        277,
+        279,
+        282,
+        283,
+        284,
+        305,
+        322,
+        323,
+        324,
+        325,
+        330,
+        338,
+        339,
+        347,
+        513,
+        514,
+        530,
+        33628,
+        42113,
+        50838,
+        50839,
+    }
+)
 _JPEG = 7
 #: (SamplesPerPixel, PhotometricInterpretation): grey, RGB, YCbCr
 _JPEG_COLOURS = frozenset({(1, 1), (3, 2), (3, 6)})

@@ -51,22 +51,33 @@ def cross_validate(
         held, *others = split_bags(rest, 5, settings.seed)
         model = make_model(chosen, kind, **changes)
         fit_aggregator(
-            model, rest.chosen(np.concatenate(others)), rest.chosen(held), settings,
-            folder / f"fold-{fold}", device=device,
-        )  # fmt: skip
+            model,
+            rest.chosen(np.concatenate(others)),
+            rest.chosen(held),
+            settings,
+            folder / f"fold-{fold}",
+            device=device,
+        )
         test = np.flatnonzero(fold_of == fold)
         found[test] = softmax(predict(model, chosen.chosen(test))[0])
     return predictions(
-        chosen.labels[:, 0], found, classes=classes, folds=fold_of.tolist(), groups=groups,
-        source=task, row=lambda i: chosen.bags[i].name,
-    )  # fmt: skip
+        chosen.labels[:, 0],
+        found,
+        classes=classes,
+        folds=fold_of.tolist(),
+        groups=groups,
+        source=task,
+        row=lambda i: chosen.bags[i].name,
+    )
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
     """Write predictions as `unicas-edge train evaluate` reads them."""
     head = ["label", *(f"{PROBABILITY}{name}" for name in found.classes)]
-    columns: list[Sequence[Any]] = [[found.classes[label] for label in found.labels],
-                                    *found.probabilities.T.tolist()]  # fmt: skip
+    columns: list[Sequence[Any]] = [
+        [found.classes[label] for label in found.labels],
+        *found.probabilities.T.tolist(),
+    ]
     for name, values in (("group", found.groups), ("fold", found.folds)):
         if values is not None:
             head.append(name)

@@ -33,8 +33,14 @@ from unicas_edge.train.loop.checkpoints import save_weights
 
 WEIGHTS = "aggregator.safetensors"
 #: The published configuration (`AggregatorConfig`) but for the tokens' width and the tasks.
-PAPER = {"embed_dim": 768, "depth": 8, "num_heads": 12, "mlp_ratio": 4.0, "num_experts": 8,
-         "top_m": 256}  # fmt: skip
+PAPER = {
+    "embed_dim": 768,
+    "depth": 8,
+    "num_heads": 12,
+    "mlp_ratio": 4.0,
+    "num_experts": 8,
+    "top_m": 256,
+}
 _NAME = "aggregator"
 
 Logits = list[NDArray[np.float32]]
@@ -65,18 +71,27 @@ class FitSettings:
         """Return the settings of the loop for so many bags; `choose` the best epoch, or not."""
         every = -(-bags // self.batch)
         return loop.Settings(
-            steps=every * self.epochs, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed,
-            validate_every=every if choose else 0, save_every=every, optimiser="adam",
-            keep=("auc", "max") if choose else None, patience=self.patience if choose else None,
-        )  # fmt: skip
+            steps=every * self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            seed=self.seed,
+            validate_every=every if choose else 0,
+            save_every=every,
+            optimiser="adam",
+            keep=("auc", "max") if choose else None,
+            patience=self.patience if choose else None,
+        )
 
 
 def aggregator_config(bags: BagSet, **changes: Any) -> AggregatorConfig:  # noqa: ANN401
     """Return the published configuration for these bags, with `changes` to it."""
     content: dict[str, Any] = {
-        **PAPER, "embed_dim_in": bags.width, "num_tasks": len(bags.tasks), "classes": bags.classes,
+        **PAPER,
+        "embed_dim_in": bags.width,
+        "num_tasks": len(bags.tasks),
+        "classes": bags.classes,
         **changes,
-    }  # fmt: skip
+    }
     try:
         return AggregatorConfig(**content)
     except ValueError as error:
@@ -114,14 +129,22 @@ def fit_aggregator(
         if bags is not None:
             bags.check_classes(what)
     if validation is not None and (train.tasks, train.classes, train.width) != (
-        validation.tasks, validation.classes, validation.width,
-    ):  # fmt: skip
+        validation.tasks,
+        validation.classes,
+        validation.width,
+    ):
         raise TrainingError("training and validation differ in tasks, classes or width of tokens")
     trained = _BagTraining(model, train, validation, settings)
     history = loop.fit(
-        trained, trained.batch, settings.loop(len(train), choose=validation is not None), folder,
-        resume=resume, device=device, identity=trained.identity(), title="aggregator",
-    )  # fmt: skip
+        trained,
+        trained.batch,
+        settings.loop(len(train), choose=validation is not None),
+        folder,
+        resume=resume,
+        device=device,
+        identity=trained.identity(),
+        title="aggregator",
+    )
     _take_best(model, folder / loop.BEST)
     if isinstance(model, MultiTaskAggregator):
         metadata = {"config": model.config.model_dump_json(), "tasks": json.dumps(train.tasks)}

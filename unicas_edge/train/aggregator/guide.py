@@ -50,9 +50,13 @@ class GuideSettings:
     def loop(self) -> loop.Settings:
         """Return the settings of the loop."""
         return loop.Settings(
-            steps=self.steps, lr=self.lr, warmup_steps=self.steps // 20, weight_decay=0.05,
-            clip_norm=1.0, seed=self.seed,
-        )  # fmt: skip
+            steps=self.steps,
+            lr=self.lr,
+            warmup_steps=self.steps // 20,
+            weight_decay=0.05,
+            clip_norm=1.0,
+            seed=self.seed,
+        )
 
 
 def guide(
@@ -74,9 +78,14 @@ def guide(
         nn.init.zeros_(parameter)
     training = _Guide(model, known, bags)
     history = loop.fit(
-        training, training.batch, settings.loop(), folder, resume=resume,
-        identity={"guide": settings.__dict__, "known": len(known.tokens)}, title="guided attention",
-    )  # fmt: skip
+        training,
+        training.batch,
+        settings.loop(),
+        folder,
+        resume=resume,
+        identity={"guide": settings.__dict__, "known": len(known.tokens)},
+        title="guided attention",
+    )
     tell(f"attention guided by {len(known.tokens):,} tiles for {history.steps} steps")
 
 

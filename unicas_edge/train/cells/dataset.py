@@ -230,9 +230,7 @@ def cric(root: Path, side: int = SIDE, *, grades: bool = False) -> Regions:
     )
     groups = tuple(path.stem for path in cells.paths)
     positive = None if grades else 1
-    return Regions(
-        "CRIC Cervix", "CC-BY-4.0", names, regions, labels, groups, positive=positive
-    )  # fmt: skip
+    return Regions("CRIC Cervix", "CC-BY-4.0", names, regions, labels, groups, positive=positive)
 
 
 def _own_or_folder(kind: str, inside: Path) -> str:
@@ -252,9 +250,12 @@ def _by_field(kind: str, inside: Path) -> str:
 
 
 def _by_class(
-    root: Path, name: str, licence: str,
-    group: Callable[[str, Path], str], called: Callable[[str], str],
-) -> Regions:  # fmt: skip
+    root: Path,
+    name: str,
+    licence: str,
+    group: Callable[[str, Path], str],
+    called: Callable[[str], str],
+) -> Regions:
     try:
         kinds = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
@@ -268,11 +269,13 @@ def _by_class(
         )
     pairs = [(label, path) for label, (_, images) in enumerate(found) for path in images]
     return Regions(
-        name, licence, tuple(called(kind.name) for kind, _ in found),
+        name,
+        licence,
+        tuple(called(kind.name) for kind, _ in found),
         tuple(Region(path) for _, path in pairs),
         np.array([label for label, _ in pairs], np.int64),
         tuple(group(found[k][0].name, path.relative_to(found[k][0])) for k, path in pairs),
-    )  # fmt: skip
+    )
 
 
 def _images_of(kind: Path) -> list[Path]:

@@ -144,9 +144,10 @@ class Chooser:
         x, y = (
             centre + float(self.rng.uniform(-0.5, 0.5)) * max(0.0, whole - side)
             for centre, whole, side in (
-                (source.x, source.width, width), (source.y, source.height, height),
+                (source.x, source.width, width),
+                (source.y, source.height, height),
             )
-        )  # fmt: skip
+        )
         return replace(source, kind="normal", x=x, y=y, width=width, height=height)
 
     def _field(self) -> str:

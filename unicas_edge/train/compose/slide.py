@@ -96,8 +96,11 @@ class Slide:
         self.labels = drawn if labels is None else {task: bool(labels[task]) for task in TASKS}
         self.grade = composer.pools.draw_grade(rng)
         self.background, pieces = self._background(rng)
-        order = [int(k) for _ in range(-(-recipe.tiles // len(pieces)))
-                 for k in rng.permutation(len(pieces))]  # fmt: skip
+        order = [
+            int(k)
+            for _ in range(-(-recipe.tiles // len(pieces)))
+            for k in rng.permutation(len(pieces))
+        ]
         turns = rng.integers(8, size=recipe.tiles)
         self._tiles = [(pieces[k], int(t)) for k, t in zip(order, turns, strict=False)]
         means = [composer.stain(p).mean for p in pieces[:: max(1, len(pieces) // 32)]]
@@ -133,9 +136,11 @@ class Slide:
         free = [int(k) for k in rng.permutation(self.recipe.tiles)]
         for one in chosen[: len(free)]:
             paste = _Paste(
-                one, int(rng.integers(8)), float(rng.uniform(0.9, 1.1)),
+                one,
+                int(rng.integers(8)),
+                float(rng.uniform(0.9, 1.1)),
                 (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5))),
-            )  # fmt: skip
+            )
             self._place(rng, free, paste)
 
     def _count(self, rng: np.random.Generator, share: tuple[float, float], least: int) -> int:
@@ -189,10 +194,17 @@ class Slide:
             height, width = self._crop(paste).shape[:2]
             x, y = x + paste.left, y + paste.top
         return Insertion(
-            paste.chosen.task, paste.chosen.decisive, piece.kind, piece.origin, piece.file.name,
-            piece.group, paste.chosen.native, (row, column), (x + width / 2, y + height / 2),
+            paste.chosen.task,
+            paste.chosen.decisive,
+            piece.kind,
+            piece.origin,
+            piece.file.name,
+            piece.group,
+            paste.chosen.native,
+            (row, column),
+            (x + width / 2, y + height / 2),
             (x, y, width, height),
-        )  # fmt: skip
+        )
 
     def tile(self, row: int, column: int) -> UInt8Image:
         """Return a tile before JPEG, uint8 [256, 256, 3]."""
@@ -238,9 +250,13 @@ class Slide:
         with atomic_write(truth) as stream:
             stream.write(json.dumps({"path": path.name, **self.truth()}, indent=1).encode() + b"\n")
             write_pyramid(
-                path, self.recipe.columns * TILE, self.recipe.rows * TILE, self.tile,
-                um_px=UM_PX, quality=self.recipe.quality,
-            )  # fmt: skip
+                path,
+                self.recipe.columns * TILE,
+                self.recipe.rows * TILE,
+                self.tile,
+                um_px=UM_PX,
+                quality=self.recipe.quality,
+            )
         return truth
 
     def truth(self) -> dict[str, Any]:
@@ -249,11 +265,19 @@ class Slide:
         decisive = {t: sum(i.decisive and i.task == t for i in inserted) for t in TASKS}
         fields = {p.group for p, _ in self._tiles} | {i.field for i in inserted}
         return {
-            "format": _FORMAT, "notice": NOTICE, "um_px": UM_PX, "tile": TILE, "seed": self.seed,
-            "part": self._composer.pools.sources.part, "recipe": asdict(self.recipe),
-            "labels": self.labels, "subtype": self.subtype,
+            "format": _FORMAT,
+            "notice": NOTICE,
+            "um_px": UM_PX,
+            "tile": TILE,
+            "seed": self.seed,
+            "part": self._composer.pools.sources.part,
+            "recipe": asdict(self.recipe),
+            "labels": self.labels,
+            "subtype": self.subtype,
             "grade": self.grade if self.labels["cancer"] else "nilm",
-            "background": self.background, "tiles": self.recipe.tiles,
-            "decisive_tiles": decisive, "insertions": [asdict(i) for i in inserted],
+            "background": self.background,
+            "tiles": self.recipe.tiles,
+            "decisive_tiles": decisive,
+            "insertions": [asdict(i) for i in inserted],
             "fields": sorted(fields),
-        }  # fmt: skip
+        }

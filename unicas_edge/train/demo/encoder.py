@@ -69,17 +69,29 @@ def _pretrained(vit: ViT) -> VisionTransformer:
 
 
 def _adapted(
-    data: DemoData, encoder: str, settings: AdaptSettings, mixture: Mixture, slides: int,
-    begun: Callable[[], VisionTransformer], run: Path, job: Job,
-) -> None:  # fmt: skip
+    data: DemoData,
+    encoder: str,
+    settings: AdaptSettings,
+    mixture: Mixture,
+    slides: int,
+    begun: Callable[[], VisionTransformer],
+    run: Path,
+    job: Job,
+) -> None:
     """Leave an encoder in the folder `run`, unless it is there."""
     if (run / NAME).exists():
         return
     kind = ARCHITECTURES[ARCHITECTURE]
     seen = adapt_data(
-        data, encoder, slides, mixture, size=kind.vit.size, mean=kind.mean, std=kind.std,
+        data,
+        encoder,
+        slides,
+        mixture,
+        size=kind.vit.size,
+        mean=kind.mean,
+        std=kind.std,
         tell=job.tell,
-    )  # fmt: skip
+    )
     counts = ", ".join(f"{len(pool.pictures):,} {name}" for name, pool in seen.pools.items())
     job.tell(f"encoder {run.name}: {settings.steps} steps on {counts}")
     made = adapt(begun(), seen, settings, run, resume=True)

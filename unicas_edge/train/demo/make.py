@@ -73,7 +73,7 @@ def smoke_settings() -> DemoSettings:
         SlideSets(8, 8, 8, recipe, recipe, 1),
         AggregatorSettings(GuideSettings(steps=4), FitSettings(lr=2e-4, epochs=1, batch=4)),
         Probing(epochs=1),
-    )  # fmt: skip
+    )
 
 
 def _claim(job: Job, settings: DemoSettings, data: DemoData) -> None:

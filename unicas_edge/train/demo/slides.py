@@ -46,8 +46,13 @@ from unicas_edge.train.loop.loop import History
 
 #: A small aggregator, 1.7 M parameters; the published one has 344 M, and saw 48,532 slides.
 SHAPE: dict[str, Any] = {
-    "embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0, "num_experts": 4, "top_m": 256,
-}  # fmt: skip
+    "embed_dim": 128,
+    "depth": 4,
+    "num_heads": 4,
+    "mlp_ratio": 2.0,
+    "num_experts": 4,
+    "top_m": 256,
+}
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,14 @@ def bags_of(
     encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
     try:
         return token_bags(
-            Composer(sources), bundle, encoder, count, seed=10 * job.seed + number, recipe=recipe,
+            Composer(sources),
+            bundle,
+            encoder,
+            count,
+            seed=10 * job.seed + number,
+            recipe=recipe,
             folder=job.work / "bags" / f"{sources.part}-{number}",
-        )  # fmt: skip
+        )
     finally:
         encoder.close()
 

@@ -162,9 +162,13 @@ class Distillation:
     """
 
     def __init__(
-        self, config: DistilConfig, teacher: Teacher, sample: Tensor, held: Tensor,
+        self,
+        config: DistilConfig,
+        teacher: Teacher,
+        sample: Tensor,
+        held: Tensor,
         start: VisionTransformer | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config, self.teacher = config, teacher
         kind, vit = ARCHITECTURES[config.encoder.like], config.encoder.vit
         self.normalise = augment.normalise(kind.mean, kind.std)
@@ -181,8 +185,10 @@ class Distillation:
         self.standard = nn.ModuleDict({name: Standard(tokens) for name, tokens in parts.items()})
         self.projection = nn.ModuleDict({name: self._projection(vit.width) for name in parts})
         self.modules: dict[str, nn.Module] = {
-            "student": self.student, "standard": self.standard, "projection": self.projection,
-        }  # fmt: skip
+            "student": self.student,
+            "standard": self.standard,
+            "projection": self.projection,
+        }
 
     def _projection(self, width: int) -> nn.Module:
         same = width == self.teacher.width
@@ -239,9 +245,16 @@ class Distillation:
 
 
 def distil(
-    config: DistilConfig, teacher: Path, source: TileSource, folder: Path, *,
-    start: Path | None = None, resume: bool = False, device: str = "auto", workers: int = 0,
-) -> History:  # fmt: skip
+    config: DistilConfig,
+    teacher: Path,
+    source: TileSource,
+    folder: Path,
+    *,
+    start: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+) -> History:
     """Distil a teacher into a student; leave it in ``folder/encoder.safetensors``.
 
     The student's own tokens are what it is used by, so where the widths differ the projection is
@@ -263,9 +276,16 @@ def distil(
         "start": None if start is None else digest(start),
     }
     history = fit(
-        model, views, optimisation.settings(), folder, resume=resume, identity=identity,
-        device=device, workers=workers, title="distillation",
-    )  # fmt: skip
+        model,
+        views,
+        optimisation.settings(),
+        folder,
+        resume=resume,
+        identity=identity,
+        device=device,
+        workers=workers,
+        title="distillation",
+    )
     if place().rank == 0:
         save_encoder(folder, model.student, f"unicas-edge train distil, {history.steps} steps")
     return history

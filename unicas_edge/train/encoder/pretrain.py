@@ -72,9 +72,12 @@ class Views:
     def _mask(self) -> Tensor:
         low, high = self.dino.mask_ratio
         mask: Tensor = random_block_mask(
-            (2 * self.count, self.side, self.side), self.dino.mask_share, low, high,
+            (2 * self.count, self.side, self.side),
+            self.dino.mask_share,
+            low,
+            high,
             min_num_masks_per_block=max(1, min(_BLOCK, int(self.side**2 * low))),
-        )  # fmt: skip
+        )
         if not mask.any():  # a centre cannot be the mean of nothing
             mask[0, 0, 0] = True
         return mask
@@ -108,9 +111,13 @@ class SelfDistillation:
             theirs.load_state_dict(mine.state_dict())
             theirs.requires_grad_(False).eval()
         self.modules: dict[str, nn.Module] = {
-            "student": self.student, "teacher": self.teacher, "heads": self.heads,
-            "teacher_heads": self.teacher_heads, "mask_token": self.token, "losses": self.losses,
-        }  # fmt: skip
+            "student": self.student,
+            "teacher": self.teacher,
+            "heads": self.heads,
+            "teacher_heads": self.teacher_heads,
+            "mask_token": self.token,
+            "losses": self.losses,
+        }
 
     def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
         return (self.student, self.teacher), (self.heads, self.teacher_heads)
@@ -160,9 +167,15 @@ class SelfDistillation:
             return self._sum(step, told, said, told_patches, said_patches, mask, tokens)
 
     def _sum(
-        self, step: int, told: Tensor, said: list[Tensor], told_patches: Tensor,
-        said_patches: Tensor, mask: Tensor, tokens: Tensor,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        step: int,
+        told: Tensor,
+        said: list[Tensor],
+        told_patches: Tensor,
+        said_patches: Tensor,
+        mask: Tensor,
+        tokens: Tensor,
+    ) -> dict[str, Tensor]:
         dino = self.config.dino
         start, end = dino.temperature
         temperature = linear_warmup_schedule(step, dino.temperature_steps, start, end)
@@ -235,9 +248,15 @@ def share_of_batch(batch: int) -> int:
 
 
 def pretrain(
-    config: PretrainConfig, source: TileSource, folder: Path, *, start: Path | None = None,
-    resume: bool = False, device: str = "auto", workers: int = 0,
-) -> History:  # fmt: skip
+    config: PretrainConfig,
+    source: TileSource,
+    folder: Path,
+    *,
+    start: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+) -> History:
     """Pre-train an encoder; leave the teacher in ``folder/encoder.safetensors``.
 
     `start` is a checkpoint to begin with. Errors are `loop.fit`'s and `start_from`'s.
@@ -254,9 +273,16 @@ def pretrain(
         "start": None if start is None else digest(start),
     }
     history = fit(
-        model, views, optimisation.settings(), folder, resume=resume, identity=identity,
-        device=device, workers=workers, title="DINOv2 pre-training",
-    )  # fmt: skip
+        model,
+        views,
+        optimisation.settings(),
+        folder,
+        resume=resume,
+        identity=identity,
+        device=device,
+        workers=workers,
+        title="DINOv2 pre-training",
+    )
     if place().rank == 0:
         save_encoder(folder, model.teacher, f"unicas-edge train pretrain, {history.steps} steps")
     return history

@@ -64,8 +64,11 @@ def read_backbone(path: Path) -> State:
         biases = [i for i in node.input if i in held]
         if node.op_type == "Add" and products and biases:
             weights[biases[0]] = held[products[0].input[1]].T.contiguous()
-    by_shape = {tuple(tensor.shape): tensor for name, tensor in held.items()
-                if not name.startswith(_BACKBONE)}  # fmt: skip
+    by_shape = {
+        tuple(tensor.shape): tensor
+        for name, tensor in held.items()
+        if not name.startswith(_BACKBONE)
+    }
     of = {name.removeprefix(_BACKBONE): t for name, t in held.items() if name.startswith(_BACKBONE)}
     linear = {name.removeprefix(_BACKBONE): weight for name, weight in weights.items()}
     state = {
@@ -74,8 +77,9 @@ def read_backbone(path: Path) -> State:
         "cls_token": of["embeddings.cls_token"],
         # the graph adds the positions of class token and of patches apart
         "pos_embed": torch.cat([by_shape[1, 1, _WIDTH], by_shape[1, _GRID**2, _WIDTH]], dim=1),
-        "norm.weight": of["layernorm.weight"], "norm.bias": of["layernorm.bias"],
-    }  # fmt: skip
+        "norm.weight": of["layernorm.weight"],
+        "norm.bias": of["layernorm.bias"],
+    }
     for k in range(_DEPTH):
         block = _block(of, linear, f"encoder.layer.{k}.")
         state |= {f"blocks.{k}.{key}": tensor for key, tensor in block.items()}
@@ -94,8 +98,10 @@ def _block(of: State, linear: State, layer: str) -> State:
         "attn.qkv.bias": torch.cat([of[name] for name in three]),
     }
     for theirs, ours in (
-        ("attention.output.dense", "attn.proj"), ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2"),
-    ):  # fmt: skip
+        ("attention.output.dense", "attn.proj"),
+        ("mlp.fc1", "mlp.fc1"),
+        ("mlp.fc2", "mlp.fc2"),
+    ):
         block[f"{ours}.weight"] = linear[f"{layer}{theirs}.bias"]
         block[f"{ours}.bias"] = of[f"{layer}{theirs}.bias"]
     for norm in ("norm1", "norm2"):

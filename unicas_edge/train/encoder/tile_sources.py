@@ -92,9 +92,12 @@ class SlideTiles:
     """
 
     def __init__(
-        self, sources: Sequence[Path], spec: TileSpec, slides_per_draw: int = 8,
+        self,
+        sources: Sequence[Path],
+        spec: TileSpec,
+        slides_per_draw: int = 8,
         most_unreadable: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         found = [target for path in sources for target in find_targets(path, recursive=True)]
         self.spec, self.slides_per_draw = spec, slides_per_draw
         usable, self.left_out = survey(found, self._usable, most_unreadable)

@@ -88,9 +88,15 @@ def read_predictions(path: Path, positive: str | None = None) -> Predictions:
     if len(classes) == 1:
         classes, values, positive = [f"not {classes[0]}", *classes], values[:, 0], classes[0]
     return predictions(
-        _decoded(path, table["label"], classes, row), values, classes=classes, positive=positive,
-        groups=table.get("group"), folds=table.get("fold"), source=str(path), row=row,
-    )  # fmt: skip
+        _decoded(path, table["label"], classes, row),
+        values,
+        classes=classes,
+        positive=positive,
+        groups=table.get("group"),
+        folds=table.get("fold"),
+        source=str(path),
+        row=row,
+    )
 
 
 def _numbers(path: Path, column: str, cells: Sequence[str], row: Names) -> NDArray[np.float64]:

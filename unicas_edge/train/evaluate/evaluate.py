@@ -116,29 +116,42 @@ def evaluate_predictions(
         for i, key in enumerate(weighted.keys)
     ]
     return Report(
-        unicas_edge_version=__version__, task=task, protocol=check_protocol(protocol or UNSTATED),
-        n=len(given.labels), classes=list(given.classes), cases=given.cases.tolist(),
+        unicas_edge_version=__version__,
+        task=task,
+        protocol=check_protocol(protocol or UNSTATED),
+        n=len(given.labels),
+        classes=list(given.classes),
+        cases=given.cases.tolist(),
         positive=None if given.positive is None else given.classes[given.positive],
         threshold=None if given.positive is None else threshold,
         groups=None if given.groups is None else int(given.groups.max()) + 1,
         folds=None if given.folds is None else int(given.folds.max()) + 1,
-        interval=spread.interval, figures=found, confusion=_confusion(given, threshold),
+        interval=spread.interval,
+        figures=found,
+        confusion=_confusion(given, threshold),
         reliability=_reliability(given, threshold),
         decision_curves=[
             _curve(given, k, spread.curves[:, i]) for i, k in enumerate(weighted.curves)
         ],
-        left_out=given.left_out, notices=[*given.notices, *_notices(given, spread.interval, found)],
+        left_out=given.left_out,
+        notices=[*given.notices, *_notices(given, spread.interval, found)],
         versions={name: version(name) for name in _LIBRARIES},
-    )  # fmt: skip
+    )
 
 
 def _figure(key: Key, values: Array, undefined: int, given: Predictions) -> Figure:
     value, low, high = (float(x) for x in values)
     return Figure(
-        metric=key.metric, scope=key.scope, of=None if key.of < 0 else given.classes[key.of],
-        at=None if key.at < 0 else key.at, value=value, ci_low=low, ci_high=high,
-        undefined=undefined, without_model=_without_model(key, given),
-    )  # fmt: skip
+        metric=key.metric,
+        scope=key.scope,
+        of=None if key.of < 0 else given.classes[key.of],
+        at=None if key.at < 0 else key.at,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        undefined=undefined,
+        without_model=_without_model(key, given),
+    )
 
 
 def _without_model(key: Key, given: Predictions) -> float | None:
@@ -168,21 +181,27 @@ def _reliability(given: Predictions, threshold: float) -> list[Bin]:
     place = (EDGES.searchsorted(sure, side="right") - 1).clip(0, BINS - 1)
     return [
         Bin(
-            low=float(EDGES[k]), high=float(EDGES[k + 1]), cases=int((place == k).sum()),
+            low=float(EDGES[k]),
+            high=float(EDGES[k + 1]),
+            cases=int((place == k).sum()),
             mean_probability=float(sure[place == k].mean()),
             observed=float(came_true[place == k].mean()),
         )
         for k in np.unique(place)
-    ]  # fmt: skip
+    ]
 
 
 def _curve(given: Predictions, of: int, values: Array) -> DecisionCurve:
     value, low, high = values.tolist()
     share = float(given.cases[of] / len(given.labels))
     return DecisionCurve(
-        of=given.classes[of], thresholds=THRESHOLDS.tolist(), net_benefit=value, ci_low=low,
-        ci_high=high, all_positive=refer_all(share).tolist(),
-    )  # fmt: skip
+        of=given.classes[of],
+        thresholds=THRESHOLDS.tolist(),
+        net_benefit=value,
+        ci_low=low,
+        ci_high=high,
+        all_positive=refer_all(share).tolist(),
+    )
 
 
 def _notices(given: Predictions, interval: Interval, found: Sequence[Figure]) -> list[str]:

@@ -59,9 +59,12 @@ def keys(given: Predictions) -> list[Key]:
     """Return the figures of these predictions, in the order of the table."""
     if given.positive is not None:
         return [
-            Key("accuracy"), *(Key(metric) for metric in _BY_CLASS), Key("f1", "macro"),
-            Key("calibration_error"), *(Key("net_benefit", at=at) for at in BENEFIT_AT),
-        ]  # fmt: skip
+            Key("accuracy"),
+            *(Key(metric) for metric in _BY_CLASS),
+            Key("f1", "macro"),
+            Key("calibration_error"),
+            *(Key("net_benefit", at=at) for at in BENEFIT_AT),
+        ]
     macro = [Key(metric, "macro") for metric in _BY_CLASS]
     each = [Key(metric, "class", k) for k in ranked(given) for metric in _BY_CLASS]
     return [Key("accuracy"), *macro, Key("calibration_error"), *each]

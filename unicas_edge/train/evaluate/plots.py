@@ -53,14 +53,27 @@ def _hex(colour: RGB) -> str:
 
 
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False,
-    "text.color": _hex(INK), "axes.labelcolor": _hex(INK), "axes.edgecolor": _hex(RULE),
-    "axes.titlecolor": _hex(INK), "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.axisbelow": True, "grid.color": _hex(PLATE), "xtick.color": _hex(MUTED),
-    "ytick.color": _hex(MUTED), "legend.edgecolor": "none", "legend.fontsize": 8,
-    "figure.facecolor": _hex(PAPER), "lines.linewidth": 1.6,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": _hex(INK),
+    "axes.labelcolor": _hex(INK),
+    "axes.edgecolor": _hex(RULE),
+    "axes.titlecolor": _hex(INK),
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _hex(PLATE),
+    "xtick.color": _hex(MUTED),
+    "ytick.color": _hex(MUTED),
+    "legend.edgecolor": "none",
+    "legend.fontsize": 8,
+    "figure.facecolor": _hex(PAPER),
+    "lines.linewidth": 1.6,
+}
 
 
 def sheet(report: Report, given: Predictions) -> bytes:
@@ -135,9 +148,13 @@ def _roc(axes: Axes, report: Report, given: Predictions) -> None:
     if report.positive:
         sensitivity, specificity = report.figure("sensitivity"), report.figure("specificity")
         axes.plot(
-            1 - specificity.value, sensitivity.value, "o", color=_hex(INK), markersize=5,
+            1 - specificity.value,
+            sensitivity.value,
+            "o",
+            color=_hex(INK),
+            markersize=5,
             label=f"threshold {report.threshold:g}",
-        )  # fmt: skip
+        )
     axes.legend(loc="lower right")
 
 
@@ -190,8 +207,13 @@ def _decision(axes: Axes, report: Report, given: Predictions) -> None:  # noqa: 
     axes.axhline(0, color=_hex(INK), linewidth=0.8, label="none positive")
     top = max(max(curve.ci_high) for curve in report.decision_curves)
     title = "Decision curve (each against the rest)" if many else "Decision curve (95% band)"
-    axes.set(title=title, xlabel="threshold probability", ylabel="net benefit",
-             xlim=(0, _SHOWN), ylim=(-0.25 * top, 1.08 * top))  # fmt: skip
+    axes.set(
+        title=title,
+        xlabel="threshold probability",
+        ylabel="net benefit",
+        xlim=(0, _SHOWN),
+        ylim=(-0.25 * top, 1.08 * top),
+    )
     axes.legend(loc="upper right")
 
 
@@ -215,9 +237,14 @@ def _confusion(axes: Axes, report: Report, given: Predictions) -> None:  # noqa:
     for (row, column), count in np.ndenumerate(table):
         share = shares[row, column]
         axes.text(
-            column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=size,
+            column,
+            row,
+            f"{count:,}\n{share:.0%}",
+            ha="center",
+            va="center",
+            fontsize=size,
             color=_hex(PAPER if share > 0.55 else INK),
-        )  # fmt: skip
+        )
     names = [_text(name, 62 // len(table)) for name in report.classes]
     places = range(len(names))
     axes.set_xticks(places, names, fontsize=size - 2)

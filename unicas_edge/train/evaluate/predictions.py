@@ -96,11 +96,15 @@ def predictions(
             "an evaluation needs cases of two classes at least"
         )
     return Predictions(
-        truth, values, names, _positive(positive, names, source),
+        truth,
+        values,
+        names,
+        _positive(positive, names, source),
         _numbered(groups, len(truth), "group", source),
         _numbered(folds, len(truth), "fold", source),
-        left_out or {}, tuple(notices),
-    )  # fmt: skip
+        left_out or {},
+        tuple(notices),
+    )
 
 
 def some(rows: Sequence[int] | NDArray[Any], row: Names) -> str:

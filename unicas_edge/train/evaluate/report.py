@@ -15,9 +15,12 @@ UNSTATED = "protocol not stated"
 MAX_PROTOCOL = 2000
 
 _NAMES = {
-    "auc": "AUC", "f1": "F1", "average_precision": "average precision",
-    "calibration_error": "calibration error", "net_benefit": "net benefit",
-}  # fmt: skip
+    "auc": "AUC",
+    "f1": "F1",
+    "average_precision": "average precision",
+    "calibration_error": "calibration error",
+    "net_benefit": "net benefit",
+}
 
 
 class Model(BaseModel):
@@ -166,12 +169,16 @@ def to_manifest(report: Report, task: str, protocol: str) -> list[manifest.Evalu
     text = f"{stated}. {report.facts}. {report.decision} {report.interval.text}"
     return [
         manifest.Evaluation(
-            task=task, metric=figure.name, value=figure.value, ci_low=figure.ci_low,
-            ci_high=figure.ci_high, protocol=text,
+            task=task,
+            metric=figure.name,
+            value=figure.value,
+            ci_low=figure.ci_low,
+            ci_high=figure.ci_high,
+            protocol=text,
         )
         for figure in report.figures
         if figure.scope != "class"
-    ]  # fmt: skip
+    ]
 
 
 def markdown(report: Report) -> str:
@@ -179,12 +186,21 @@ def markdown(report: Report) -> str:
     title = f"# Evaluation: {report.task}" if report.task else "# Evaluation"
     left_out = "; ".join(f"{count} {reason}" for reason, count in report.left_out.items())
     lines = [
-        title, "", f"Protocol: {report.protocol}", "", report.facts + ".",
-        *([f"Left out: {left_out}."] if left_out else []), report.decision, report.interval.text,
-        "", *_table(report), "",
-        *(f"- Note: {notice}" for notice in report.notices), *([""] if report.notices else []),
+        title,
+        "",
+        f"Protocol: {report.protocol}",
+        "",
+        report.facts + ".",
+        *([f"Left out: {left_out}."] if left_out else []),
+        report.decision,
+        report.interval.text,
+        "",
+        *_table(report),
+        "",
+        *(f"- Note: {notice}" for notice in report.notices),
+        *([""] if report.notices else []),
         "Research use only; not a medical device.",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -193,10 +209,15 @@ def _table(report: Report) -> list[str]:
     rows = [["figure", "value", "95% interval", "without a model", f"undefined {unit}"]]
     for figure in report.figures:
         chance = "" if figure.without_model is None else f"{figure.without_model:.3f}"
-        rows.append([
-            figure.name.replace("|", "\\|"), f"{figure.value:.4f}",
-            f"{figure.ci_low:.4f} to {figure.ci_high:.4f}", chance, str(figure.undefined or ""),
-        ])  # fmt: skip
+        rows.append(
+            [
+                figure.name.replace("|", "\\|"),
+                f"{figure.value:.4f}",
+                f"{figure.ci_low:.4f} to {figure.ci_high:.4f}",
+                chance,
+                str(figure.undefined or ""),
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     return [

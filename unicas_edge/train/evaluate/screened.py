@@ -63,12 +63,13 @@ def _from_result(source: Path) -> Judged:
     result = load_result(source)
     folder = (source if source.is_dir() else source.parent).absolute().name
     return Judged(
-        folder, _aliases(folder, result.slide.path, result.slide.name),
+        folder,
+        _aliases(folder, result.slide.path, result.slide.name),
         {task.name: task.probability for task in result.tasks},
         {task.name: task.decision for task in result.tasks},
         {task.name: task.threshold for task in result.tasks},
         tuple(notice for notice in notices(result) if notice != NOTICE),
-    )  # fmt: skip
+    )
 
 
 def _from_row(row: Row, summary: Path) -> Judged:
@@ -79,11 +80,13 @@ def _from_row(row: Row, summary: Path) -> Judged:
     name = row["name"]
     decisions = {task: row.get(DECISION + task, "") for task in tasks}
     return Judged(
-        name, _aliases(name, row["slide"].removeprefix("'")),
+        name,
+        _aliases(name, row["slide"].removeprefix("'")),
         {task: _probability(row[PROBABILITY + task], name, summary) for task in tasks},
-        decisions, _thresholds(summary.parent / "slides", name),
+        decisions,
+        _thresholds(summary.parent / "slides", name),
         tuple(filter(None, row.get("notice", "").replace(NOTICE, "").split("; "))),
-    )  # fmt: skip
+    )
 
 
 def _thresholds(slides: Path, name: str) -> dict[str, float]:

@@ -167,12 +167,15 @@ def _of_task(
     made = predictions(
         [int(label) for _, _, label in kept],
         np.array([slide.probabilities[task] for slide, _, _ in kept], np.float64),
-        classes=("negative", "positive"), positive="positive",
+        classes=("negative", "positive"),
+        positive="positive",
         groups=_cells("group", [known for _, known, _ in kept], truth),
         folds=_cells("fold", [known for _, known, _ in kept], truth),
-        left_out=dict(left_out), notices=[*notices, *_warned([slide for slide, _, _ in kept])],
-        source=f"{task} (truth in {truth})", row=lambda i: kept[i][0].name,
-    )  # fmt: skip
+        left_out=dict(left_out),
+        notices=[*notices, *_warned([slide for slide, _, _ in kept])],
+        source=f"{task} (truth in {truth})",
+        row=lambda i: kept[i][0].name,
+    )
     return made, used
 
 

@@ -54,11 +54,15 @@ class NewHead:
     def spec(self) -> HeadSpec:
         """Return what the manifest says of it."""
         return HeadSpec(
-            name=self.name, file=self.file, classes=self.classes,
-            hidden=len(self.weights["fc1.bias"]), view=self.view, positive=self.positive,
+            name=self.name,
+            file=self.file,
+            classes=self.classes,
+            hidden=len(self.weights["fc1.bias"]),
+            view=self.view,
+            positive=self.positive,
             threshold=None if self.positive is None else self.threshold,
             calibration=Calibration(temperature=self.temperature),
-        )  # fmt: skip
+        )
 
 
 def check_name(name: str) -> None:

@@ -101,10 +101,13 @@ def cross_validate(
         rest, test = np.flatnonzero(folds != fold), folds == fold
         part = data.take(rest)
         found = probe(
-            mine[rest], part.labels, len(data.classes), probing,
+            mine[rest],
+            part.labels,
+            len(data.classes),
+            probing,
             folder and folder / f"fold-{fold}",
             held_out=_held_out(part.labels, part.groups, probing.seed),
-        )  # fmt: skip
+        )
         logits[test] = found.logits(mine[test])
         epochs.append(found.epochs)
         right = (logits[test].argmax(axis=1) == data.labels[test]).mean()
@@ -132,18 +135,23 @@ def few_shot(
         used = {data.groups[i] for i in chosen.tolist()}
         test = np.array([i for i, group in enumerate(data.groups) if group not in used], np.int64)
         found = probe(
-            tokens[chosen], data.labels[chosen], len(data.classes), probing,
+            tokens[chosen],
+            data.labels[chosen],
+            len(data.classes),
+            probing,
             folder and folder / f"draw-{draw}",
-        )  # fmt: skip
+        )
         cases.append(test)
         logits.append(found.logits(tokens[test]))
         folds.append(np.full(len(test), draw, np.int64))
         right = (logits[-1].argmax(axis=1) == data.labels[test]).mean()
         tell(f"draw {draw + 1} of {draws}: {shots} shots, accuracy {right:.4f} on {len(test)}")
     return Tested(
-        np.concatenate(cases), np.concatenate(logits), np.concatenate(folds),
+        np.concatenate(cases),
+        np.concatenate(logits),
+        np.concatenate(folds),
         (probing.epochs,) * draws,
-    )  # fmt: skip
+    )
 
 
 def final_head(

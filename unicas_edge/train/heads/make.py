@@ -72,13 +72,25 @@ def make_head(
     few = None
     if protocol.shots is not None:
         few = few_shot(
-            tokens, data, protocol.shots, protocol.probing,
-            draws=protocol.draws, folder=runs, tell=tell,
-        )  # fmt: skip
+            tokens,
+            data,
+            protocol.shots,
+            protocol.probing,
+            draws=protocol.draws,
+            folder=runs,
+            tell=tell,
+        )
     return finish_head(
-        name, data, protocol, tested, tokens, few=few, text=_cross_validated(data, protocol),
-        runs=runs, tell=tell,
-    )  # fmt: skip
+        name,
+        data,
+        protocol,
+        tested,
+        tokens,
+        few=few,
+        text=_cross_validated(data, protocol),
+        runs=runs,
+        tell=tell,
+    )
 
 
 def finish_head(
@@ -105,11 +117,15 @@ def finish_head(
     final = final_head(tokens, data, epochs, protocol.probing, runs)
     tell(f"trained on all {len(data)} images for {final.epochs} epochs")
     head = NewHead(
-        name, data.classes, protocol.view, final.weights,
+        name,
+        data.classes,
+        protocol.view,
+        final.weights,
         TrainingData(name=data.name, licence=data.licence, count=len(data)),
         tuple(figure for _, report in tests for figure in to_manifest(report, key, "")),
-        positive=data.positive, temperature=temperature(tested.logits, data.labels),
-    )  # fmt: skip
+        positive=data.positive,
+        temperature=temperature(tested.logits, data.labels),
+    )
     return Made(head, tuple(tests))
 
 
@@ -129,9 +145,13 @@ def _judged(
         shares[here] = tested.probabilities(cooled)[here]
     groups = [data.groups[i] for i in tested.cases.tolist()] if calibrated else None
     given = predictions(
-        labels, shares, classes=data.classes, positive=data.positive, groups=groups,
+        labels,
+        shares,
+        classes=data.classes,
+        positive=data.positive,
+        groups=groups,
         folds=tested.folds,
-    )  # fmt: skip
+    )
     return given, evaluate_predictions(given, task=key, protocol=text)
 
 

@@ -82,11 +82,14 @@ def probe(
     _check(tokens, labels, held_out)
     task = _Probe(tokens, labels, classes, probing, held_out)
     settings = Settings(
-        steps=task.per_epoch * probing.epochs, lr=probing.lr, seed=probing.seed, optimiser="adam",
+        steps=task.per_epoch * probing.epochs,
+        lr=probing.lr,
+        seed=probing.seed,
+        optimiser="adam",
         validate_every=task.per_epoch if held_out is not None else 0,
         keep=("loss", "min") if held_out is not None else None,
         patience=probing.patience if held_out is not None else None,
-    )  # fmt: skip
+    )
     with _folder(folder) as where:
         history = fit(task, task.batch, settings, where, title="linear probing")
         load_weights(where / BEST, task.modules)

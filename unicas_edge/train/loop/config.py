@@ -38,9 +38,12 @@ class Data(Model):
     def spec(self) -> TileSpec:
         """Return these as the tile plan takes them."""
         return TileSpec(
-            size_px=self.tile_px, crop_px=self.crop_px, um_px=self.um_px, field_tiles=4,
+            size_px=self.tile_px,
+            crop_px=self.crop_px,
+            um_px=self.um_px,
+            field_tiles=4,
             max_tiles=self.tiles_per_slide,
-        )  # fmt: skip
+        )
 
 
 class EncoderShape(Model):

@@ -122,8 +122,14 @@ def _line(panel: Any, curve: Curve, *, validation: bool) -> None:  # noqa: ANN40
         panel.plot(steps, values, "o-", color="tab:orange", markersize=3, label="validation")
         return
     many = len(values) > _FEW
-    panel.plot(steps, values, color="tab:blue", alpha=0.3 if many else 1.0, linewidth=1,
-               label=None if many else "training")  # fmt: skip
+    panel.plot(
+        steps,
+        values,
+        color="tab:blue",
+        alpha=0.3 if many else 1.0,
+        linewidth=1,
+        label=None if many else "training",
+    )
     if many:
         panel.plot(steps, _smooth(values), color="tab:blue", linewidth=1.6, label="training")
 

@@ -44,9 +44,12 @@ def batches_from(
     """
     made = StepBatches(make, seed, rank)
     loader: Iterable[Any] = DataLoader(
-        made, batch_size=None, sampler=steps, num_workers=workers,
+        made,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-    )  # fmt: skip
+    )
     return loader
 
 

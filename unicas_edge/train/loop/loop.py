@@ -122,9 +122,15 @@ def _due(done: int, every: int, steps: int) -> bool:
 
 class _Run:
     def __init__(
-        self, trainable: Trainable, settings: Settings, folder: Path, device: torch.device,
-        rank: int, world: int, identity: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        trainable: Trainable,
+        settings: Settings,
+        folder: Path,
+        device: torch.device,
+        rank: int,
+        world: int,
+        identity: Mapping[str, Any],
+    ) -> None:
         self.trainable, self.settings, self.device = trainable, settings, device
         self.folder, self.rank, self.first = folder, rank, rank == 0
         self.step = self.worse = 0

@@ -62,8 +62,9 @@ class Settings:
         """Return the learning rate of a step."""
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        return cosine(step - self.warmup_steps, self.steps - self.warmup_steps, self.lr,
-                      self.final_lr)  # fmt: skip
+        return cosine(
+            step - self.warmup_steps, self.steps - self.warmup_steps, self.lr, self.final_lr
+        )
 
     def weight_decay_at(self, step: int) -> float:
         """Return the weight decay of a step."""

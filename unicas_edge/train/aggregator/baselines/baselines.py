@@ -44,9 +44,14 @@ def trans_mil(width: int, classes: int) -> nn.Module:
     neither the convolution over values nor the linear layer and dropout behind the heads.
     """
     model = TransMIL(
-        (width,), _INNER, n_layers=2, n_heads=8, n_landmarks=256, pinv_iterations=6,
+        (width,),
+        _INNER,
+        n_layers=2,
+        n_heads=8,
+        n_landmarks=256,
+        pinv_iterations=6,
         feat_ext=_reduction(width),
-    )  # fmt: skip
+    )
     model.classifier = nn.Linear(_INNER, classes)
     return _OneBag(model, width, classes)
 

@@ -49,9 +49,16 @@ class AdaptSettings:
     def loop(self) -> loop.Settings:
         """Return the settings of the loop."""
         return loop.Settings(
-            steps=self.steps, lr=self.lr, warmup_steps=max(1, self.steps // 12), final_lr=0.0,
-            weight_decay=0.05, clip_norm=1.0, precision="bf16", seed=self.seed, save_every=200,
-        )  # fmt: skip
+            steps=self.steps,
+            lr=self.lr,
+            warmup_steps=max(1, self.steps // 12),
+            final_lr=0.0,
+            weight_decay=0.05,
+            clip_norm=1.0,
+            precision="bf16",
+            seed=self.seed,
+            save_every=200,
+        )
 
 
 def adapt(
@@ -69,9 +76,15 @@ def adapt(
     """
     training = Adaptation(encoder, data, settings)
     loop.fit(
-        training, data.batch, settings.loop(), folder, resume=resume, workers=workers,
-        identity={"adapt": asdict(settings), "data": data.identity}, title="adaptation",
-    )  # fmt: skip
+        training,
+        data.batch,
+        settings.loop(),
+        folder,
+        resume=resume,
+        workers=workers,
+        identity={"adapt": asdict(settings), "data": data.identity},
+        title="adaptation",
+    )
     training.averaged.eval()
     return training.averaged
 
@@ -93,8 +106,10 @@ class Adaptation:
         self.averaged: VisionTransformer = copy.deepcopy(encoder).requires_grad_(False)
         self.normalise = normalise(data.mean, data.std)
         self.modules: dict[str, nn.Module] = {
-            "encoder": encoder, "heads": self.heads, "average": self.averaged,
-        }  # fmt: skip
+            "encoder": encoder,
+            "heads": self.heads,
+            "average": self.averaged,
+        }
 
     def parameters(self) -> Iterable[dict[str, Any]]:
         """Return a group for each tensor of the encoder, by its depth, and one of the heads."""
@@ -104,9 +119,10 @@ class Adaptation:
             above = depth + 1 - _level(key, depth)
             plain = parameter.ndim == 1 or key.endswith(("_token", "pos_embed"))
             yield {
-                "params": [parameter], "lr_scale": self.settings.decay**above,
+                "params": [parameter],
+                "lr_scale": self.settings.decay**above,
                 "wd_scale": 0.0 if plain else 1.0,
-            }  # fmt: skip
+            }
         heads = list(self.heads.parameters())
         yield {"params": heads, "lr_scale": _HEAD_LR / self.settings.lr, "wd_scale": 0.2}
 
@@ -118,15 +134,19 @@ class Adaptation:
         """
         sizes = [len(part.images) for part in batch.values()]
         mixes = [_mix_of(name, sizes[k], step + k) for k, name in enumerate(batch)]
-        shown = [mix.images(self.normalise(part.images))
-                 for mix, part in zip(mixes, batch.values(), strict=True)]  # fmt: skip
+        shown = [
+            mix.images(self.normalise(part.images))
+            for mix, part in zip(mixes, batch.values(), strict=True)
+        ]
         tokens = self.encoder(torch.cat(shown)).float().split(sizes)
         parts: dict[str, Tensor] = {}
         for (name, part), mix, of in zip(batch.items(), mixes, tokens, strict=True):
             with torch.autocast(of.device.type, enabled=False):
                 logits = self.heads[name](of)
-                losses = [share * self._of_source(name, logits, labels)
-                          for share, labels in mix.labels(part.labels)]  # fmt: skip
+                losses = [
+                    share * self._of_source(name, logits, labels)
+                    for share, labels in mix.labels(part.labels)
+                ]
             parts[name] = torch.stack(losses).sum()
         total = torch.stack(list(parts.values())).sum()
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
@@ -147,8 +167,9 @@ class Adaptation:
         """Move the average; it follows closely at first, while there is little to average."""
         keep = min(self.settings.average, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mine, now in zip(self.averaged.parameters(), self.encoder.parameters(),
-                                 strict=True):  # fmt: skip
+            for mine, now in zip(
+                self.averaged.parameters(), self.encoder.parameters(), strict=True
+            ):
                 mine.lerp_(now, 1 - keep)
 
     def validate(self) -> dict[str, float]:

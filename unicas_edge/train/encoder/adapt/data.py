@@ -95,10 +95,14 @@ class AdaptData:
         view = tile_view if name == TILE_SOURCE else cell_view
         chosen = pool.draw(count, rng)
         shown = [
-            view(simplejpeg.decode_jpeg(pool.pictures[i].jpeg), self.size, rng,
-                 pool.pictures[i].inner)
+            view(
+                simplejpeg.decode_jpeg(pool.pictures[i].jpeg),
+                self.size,
+                rng,
+                pool.pictures[i].inner,
+            )
             for i in chosen.tolist()
-        ]  # fmt: skip
+        ]
         images = torch.from_numpy(np.stack(shown).transpose(0, 3, 1, 2).copy())
         return Batch(restained(images, rng), torch.from_numpy(pool.labels[chosen]))
 
