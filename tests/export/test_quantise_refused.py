@@ -175,7 +175,7 @@ from pathlib import Path
 import numpy as np
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import OutputError
-from unicas_edge.export.quantise import quantise
+from unicas_edge.export.quantise.quantise import quantise
 source, target, tiles, backend, precision, limit = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

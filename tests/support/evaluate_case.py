@@ -15,4 +15,5 @@ def simulated(rng, n, classes, *, digits=None, pull=1.5):
         values = values.round(digits)
         values[:, 0] = 1 - values[:, 1:].sum(axis=1)
         values = values.clip(0, 1)
+        values /= values.sum(axis=1, keepdims=True)  # what was clipped at 0 must not count twice
     return labels, values

@@ -19,7 +19,7 @@ from unicas_edge.screening.decide import probability
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 
-from unicas_edge.cli.train.encoders import train_app  # noqa: E402
+from unicas_edge.cli.train import train_app  # noqa: E402
 from unicas_edge.train.aggregator import fit as fitting  # noqa: E402
 from unicas_edge.train.aggregator.bags import MISSING, Bag, BagSet, Balanced, read_table, split_bags  # noqa: E402
 from unicas_edge.train.aggregator.calibrate import calibrate, fit_temperature, fit_threshold  # noqa: E402

@@ -14,7 +14,7 @@ from typer.testing import CliRunner  # noqa: E402
 from tests.support.encoder_case import module_of, weights_of  # noqa: E402
 from tests.support.train_case import distil_config, make_images, one_thread, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
-from unicas_edge.cli.train.encoders import train_app  # noqa: E402
+from unicas_edge.cli.train import train_app  # noqa: E402
 from unicas_edge.errors import TrainingError  # noqa: E402
 from unicas_edge.export.encoder import export_encoder  # noqa: E402
 from unicas_edge.models.architectures import ARCHITECTURES  # noqa: E402

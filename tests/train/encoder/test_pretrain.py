@@ -11,7 +11,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from tests.support.train_case import make_images, one_thread, pretrain_config, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
-from unicas_edge.cli.train.encoders import train_app  # noqa: E402
+from unicas_edge.cli.train import train_app  # noqa: E402
 from unicas_edge.engines import open_encoder  # noqa: E402
 from unicas_edge.errors import CheckpointError, TrainingError  # noqa: E402
 from unicas_edge.export.encoder import export_encoder  # noqa: E402

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.evaluate_case import simulated
 from tests.support.report_case import CAUTIONS, make_result
-from unicas_edge.cli import app as cli
-from unicas_edge.cli.train.evaluate import register
+from unicas_edge.cli.train import train_app
 from unicas_edge.errors import OutputError, TrainingError
 from unicas_edge.report.result_json import write_result_json
 from unicas_edge.report.summary import SUMMARY, error_row, result_row, write_summary
@@ -36,16 +34,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def app():
-    made = typer.Typer()
-    made.callback()(lambda: None)
-    register(made)
-    return made
-
-
-def run(app, *arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+def run(*arguments):
+    return CliRunner().invoke(train_app, ["evaluate", *map(str, arguments)])
 
 
 def write(path, header, rows):
@@ -54,7 +44,7 @@ def write(path, header, rows):
     return path
 
 
-def test_a_csv_of_predictions_becomes_a_table_json_and_a_picture(app, rng, tmp_path):
+def test_a_csv_of_predictions_becomes_a_table_json_and_a_picture(rng, tmp_path):
     labels, values = simulated(rng, 90, 3)
     names = ("para basal", "koilo", "meta")
     path = write(
@@ -63,7 +53,7 @@ def test_a_csv_of_predictions_becomes_a_table_json_and_a_picture(app, rng, tmp_p
         [(i, names[k], *v, i // 3) for i, (k, v) in enumerate(zip(labels, values, strict=True))],
     )
     out = tmp_path / "new" / "out"
-    done = run(app, path, "-o", out, "--protocol", "5-fold by field", "--resamples", 50)
+    done = run(path, "-o", out, "--protocol", "5-fold by field", "--resamples", 50)
     assert done.exit_code == 0, done.output
     assert {p.name for p in out.iterdir()} == {f"evaluation.{s}" for s in ("json", "md", "png")}
     report = Report.model_validate_json((out / "evaluation.json").read_text())
@@ -85,14 +75,14 @@ def test_a_csv_of_predictions_becomes_a_table_json_and_a_picture(app, rng, tmp_p
         assert picture.size == (1540, 1045)
 
 
-def test_what_is_there_is_replaced_by_force_alone(app, rng, tmp_path):
+def test_what_is_there_is_replaced_by_force_alone(rng, tmp_path):
     path = write(tmp_path / "p.csv", "label,prob_sick", [(1, 0.9), (0, 0.3), (1, 0.6), (0, 0.7)])
-    assert run(app, path, "-o", tmp_path, "--resamples", 20).exit_code == 0
+    assert run(path, "-o", tmp_path, "--resamples", 20).exit_code == 0
     before = (tmp_path / "evaluation.json").read_bytes()
-    done = run(app, path, "-o", tmp_path, "--resamples", 30)
+    done = run(path, "-o", tmp_path, "--resamples", 30)
     assert isinstance(done.exception, OutputError)
     assert (tmp_path / "evaluation.json").read_bytes() == before
-    again = run(app, path, "-o", tmp_path, "--resamples", 30, "--force", "--json")
+    again = run(path, "-o", tmp_path, "--resamples", 30, "--force", "--json")
     assert again.exit_code == 0
     (said,) = json.loads(again.stdout)
     assert said["interval"]["count"] == 30
@@ -145,16 +135,16 @@ def test_a_bad_file_is_refused_by_name_and_line(text, message, tmp_path):
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_a_bad_file_leaves_no_output_and_a_missing_one_is_said(app, tmp_path):
-    done = run(app, tmp_path / "none.csv", "-o", tmp_path / "out")
+def test_a_bad_file_leaves_no_output_and_a_missing_one_is_said(tmp_path):
+    done = run(tmp_path / "none.csv", "-o", tmp_path / "out")
     assert isinstance(done.exception, TrainingError)
     assert "none.csv: cannot be read" in str(done.exception)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_one_is_said(app, tmp_path):
+def test_a_folder_that_cannot_be_one_is_said(tmp_path):
     path = write(tmp_path / "p.csv", "label,prob_sick", [(1, 0.9), (0, 0.3), (1, 0.6), (0, 0.7)])
-    done = run(app, path, "-o", path / "out", "--resamples", 20)
+    done = run(path, "-o", path / "out", "--resamples", 20)
     assert isinstance(done.exception, OutputError)
     assert "cannot be written" in str(done.exception)
 
@@ -229,11 +219,11 @@ def test_screened_slides_meet_their_truth_at_its_threshold(source, key, tmp_path
     assert made.notices == (f"{caution} (5 slides)",)
 
 
-def test_slides_are_evaluated_on_the_command_line_a_file_each_task(app, tmp_path):
+def test_slides_are_evaluated_on_the_command_line_a_file_each_task(tmp_path):
     folder = screened(tmp_path / "out")
     rows = [(name, label, 1 - label, i) for i, (name, (_, label)) in enumerate(SCREENED.items())]
     truth = write(tmp_path / "t.csv", "name,Cancer,clue cell,group", rows)
-    done = run(app, folder, "--truth", truth, "-o", tmp_path / "e", "--resamples", 50)
+    done = run(folder, "--truth", truth, "-o", tmp_path / "e", "--resamples", 50)
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "e").iterdir()} == {
         f"evaluation_{task}.{kind}"
@@ -304,8 +294,6 @@ def test_a_hostile_summary_reaches_no_other_file(tmp_path):
 
 
 def test_the_program_has_the_command_and_reports_errors_in_one_line(tmp_path):
-    if "train" not in {group.name for group in cli.app.registered_groups}:
-        pytest.skip("the program has no `train` yet")
     path = write(tmp_path / "p.csv", "label,prob_sick", [(1, 0.9), (1, 0.3)])
     done = subprocess.run(
         [sys.executable, "-m", "unicas_edge", "train", "evaluate", path, "-o", tmp_path / "out"],

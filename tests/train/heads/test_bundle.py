@@ -16,7 +16,7 @@ from tests.support.bundle_case import copy_with
 from tests.support.region_case import cell, write_image
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import TrainingData
-from unicas_edge.cli.train.heads import register
+from unicas_edge.cli.train.heads import heads
 from unicas_edge.errors import BundleError, OutputError, TrainingError
 from unicas_edge.heads.classifier import RegionClassifier
 from unicas_edge.heads.head import load_heads
@@ -103,7 +103,7 @@ def test_the_runtime_computes_what_training_did(coloured, tmp_path, untrained_bu
 
 
 app = typer.Typer()
-register(app)
+app.command()(heads)
 
 
 @app.command()
