@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.aggregator.bag_files import find_bags, read_bag
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.bundle.expert_storage import (
     DTYPES,
     NUMPY,
@@ -27,11 +26,10 @@ from unicas_edge.bundle.expert_storage import (
     encode,
     is_expert,
 )
-from unicas_edge.bundle.manifest import ExpertStorage, Manifest, Task
+from unicas_edge.bundle.manifest import ExpertStorage, Task
 from unicas_edge.errors import AggregatorError, BundleError
 from unicas_edge.screening.decide import probability
 
-_CHUNK = 1 << 20
 _ORIGINAL = "convert from the original bundle"
 
 
@@ -59,29 +57,22 @@ def convert(
     a source that is converted already or less precise than asked; `AggregatorError` for weights or
     bags that do not fit; `OutputError` for a target that is in the way or cannot be written.
     """
-    check_places(source.root, target, force=force)
     spec = source.manifest.aggregator
     weights = source.path(spec.file)
     file = TensorFile(weights)
     _check_precision(source, file.experts(), experts)
     paths = find_bags(list(bags))
-    before = measure(Aggregator.load(weights), source.manifest.tasks, paths)
-    with staging(target, force=force) as folder:
-        for name in source.manifest.files:
-            with new_file(folder, target, name) as out:
-                if name == spec.file:
-                    write_experts(file, out, experts)
-                else:
-                    _copy(source.path(name), out)
-        after = measure(Aggregator.load(folder / spec.file), source.manifest.tasks, paths)
-        storage = record(
-            experts, source.manifest.files[spec.file], source.manifest.tasks, before, after
-        )
-        text = _manifest(source.manifest, storage, folder / spec.file)
-        with new_file(folder, target, MANIFEST_NAME) as out:
-            out.write(text)
-        written = Bundle.load(folder)
-    return replace(written, root=target)
+    tasks = source.manifest.tasks
+    with edited_copy(source, target, force=force) as new:
+        before = measure(Aggregator.load(weights), tasks, paths)
+        with new.put(spec.file) as out:
+            write_experts(file, out, experts)
+        after = measure(Aggregator.load(new.path(spec.file)), tasks, paths)
+        storage = record(experts, source.manifest.files[spec.file], tasks, before, after)
+        content = source.manifest.model_dump(mode="json")
+        content["aggregator"]["storage"] = storage.model_dump()
+        new.manifest(content)
+    return new.bundle
 
 
 def describe(bundle: Bundle) -> str:
@@ -196,27 +187,3 @@ def _check_precision(source: Bundle, stored: Experts, wanted: Experts) -> None:
             f"{name}: its experts are {stored}, and {wanted} would add bytes but no precision; "
             f"{_ORIGINAL}, or to a storage no more precise than {stored}"
         )
-
-
-def _copy(path: Path, out: BinaryIO) -> None:
-    for block in _blocks(path):
-        out.write(block)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK):
-                yield block
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _manifest(source: Manifest, storage: ExpertStorage, weights: Path) -> bytes:
-    """Return ``bundle.json``: the source's, with the record and the hash of the new weights."""
-    content = source.model_dump(mode="json")
-    content["aggregator"]["storage"] = storage.model_dump()
-    with weights.open("rb") as file:
-        content["files"][source.aggregator.file] = hashlib.file_digest(file, "sha256").hexdigest()
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    return text.encode()

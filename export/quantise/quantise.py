@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import Draft, edited_copy, workshop
 from unicas_edge.bundle.encoder import EncoderForm, Gate
 from unicas_edge.core.files import output_errors
 from unicas_edge.engines import Model, open_model
@@ -28,7 +27,6 @@ from unicas_edge.engines.base import refuse_foreign_files
 from unicas_edge.engines.choice import reference
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.errors import BundleError, EngineError, UnicasError
-from unicas_edge.export.copying import link_files, manifest_with, sha256, sync, workshop
 from unicas_edge.export.quantise.calibrate import Pixels, Split, split
 from unicas_edge.verification.verify import cosine
 
@@ -94,15 +92,12 @@ def quantise(
     if precision == _INT8 and tiles is None:
         raise EngineError("int8 is calibrated on tiles of yours; name slides with --calibrate")
     parts = None if tiles is None else split(tiles, source)
-    check_places(source.root, target, force=force)
     file = source.path(source.manifest.encoder.file)
     refuse_foreign_files(source, file, external_files(file))
-    with staging(target, force=force) as folder:
-        link_files(source, folder, target)
-        with workshop(folder, target / name) as work:
-            maker = _Maker(source, folder, target, work, (backend, precision, name), gate, tell)
-            made = maker.int8(parts) if precision == _INT8 else maker.once(parts)
-    return replace(made, bundle=replace(made.bundle, root=target))
+    with edited_copy(source, target, force=force) as new, workshop(new, name) as work:
+        maker = _Maker(source, new, work, (backend, precision, name), gate, tell)
+        made = maker.int8(parts) if precision == _INT8 else maker.once(parts)
+    return replace(made, bundle=new.bundle)
 
 
 def _check_form(source: Bundle, backend: str, precision: str) -> str:
@@ -137,19 +132,18 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
 
 
 class _Maker:
-    """Makes one form in the staged `folder`, beside the linked files, and measures it there."""
+    """Makes one form in the new bundle, beside the linked files, and measures it there."""
 
     def __init__(
         self,
         source: Bundle,
-        folder: Path,
-        target: Path,
+        new: Draft,
         work: Path,
         form: tuple[str, str, str],
         gate: Gate | None,
         tell: Tell,
     ) -> None:
-        self._source, self._folder, self._target, self._work = source, folder, target, work
+        self._source, self._new, self._work = source, new, work
         self._backend, self._precision, self._name = form
         self._file = source.path(source.manifest.encoder.file)
         found = source.manifest.verification
@@ -234,18 +228,17 @@ class _Maker:
     def _write(
         self, make: Callable[[Path], None], tiles: int, kept: tuple[str, ...]
     ) -> tuple[Bundle, EncoderForm]:
-        """Return the staged bundle with the files that `make` writes, in place of an earlier trial.
+        """Return the new bundle with the files that `make` writes, in place of an earlier trial.
 
         `make` is given the path of the form, and may write others that begin with its stem.
         """
-        path = self._folder / self._name
+        path = self._new.path(self._name)
         for old in self._files(path):
-            old.unlink()
-        (self._folder / MANIFEST_NAME).unlink(missing_ok=True)
-        with output_errors(self._target / self._name):
+            self._new.drop(old)
+        with output_errors(self._new.target / self._name):
             self._call(make, path)
-            for new in self._files(path):
-                sync(new)
+        for written in self._files(path):
+            self._new.take(written)
         kind = "onnx" if path.suffix == ".onnx" else "openvino"
         form = EncoderForm.model_validate(
             {
@@ -257,10 +250,9 @@ class _Maker:
                 "kept": kept,
             }
         )
-        hashes = {new.name: sha256(new) for new in self._files(path)}
-        with new_file(self._folder, self._target, MANIFEST_NAME) as out:
-            out.write(manifest_with(self._source.manifest, form, hashes))
-        return Bundle.load(self._folder), form
+        content = self._source.manifest.model_dump(mode="json")
+        content["encoder"].setdefault("forms", []).append(form.model_dump(mode="json"))
+        return self._new.manifest(content), form
 
     def _call(self, make: Callable[[Path], None], path: Path) -> None:
         try:
@@ -273,8 +265,8 @@ class _Maker:
                 f"{error}; export the encoder again, or choose another form"
             ) from error
 
-    def _files(self, path: Path) -> list[Path]:
-        return sorted(path.parent.glob(path.stem + ".*"))
+    def _files(self, path: Path) -> list[str]:
+        return sorted(file.name for file in path.parent.glob(path.stem + ".*"))
 
 
 def tokens(bundle: Bundle, model: Model, tiles: Pixels) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from tests.support.export_case import TINY, TRAINED, make_checkpoints, names
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.aggregator_file import parameter_shapes as aggregator_shapes
+from unicas_edge.bundle.edit import Draft
 from unicas_edge.engines import open_encoder
 from unicas_edge.errors import BundleError, CheckpointError, OutputError
 from unicas_edge.export import encoder as build
@@ -119,13 +120,10 @@ def test_no_more_than_one_tensor_is_in_memory(tmp_path, monkeypatch):
     import tracemalloc
 
     vit = replace(ARCHITECTURES["h-optimus-0"].vit, depth=10)
+    new = Draft(tmp_path, tmp_path)
     tracemalloc.start()
     files = build.write_encoder(
-        vit,
-        lambda key: np.zeros(build.parameter_shapes(vit)[key], "f4"),
-        tmp_path,
-        tmp_path,
-        "fp16",
+        vit, lambda key: np.zeros(build.parameter_shapes(vit)[key], "f4"), new, "fp16"
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.bundle_case import fingerprint, make_bundle, three_tasks
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.edit import staging
 from unicas_edge.errors import AggregatorError, BundleError, OutputError
 from unicas_edge.export.experts import convert, describe
 
@@ -159,16 +157,6 @@ def test_a_link_to_the_source_is_the_source(small, tmp_path):
         convert(Bundle.load(tmp_path / "link"), small.root, "int8", force=True)
 
 
-def test_an_interrupt_leaves_nothing_new_and_the_old_as_it_was(small, tmp_path):
-    target = tmp_path / "new"
-    convert(small, target, "bf16")
-    before = fingerprint(tmp_path)
-    with pytest.raises(KeyboardInterrupt), staging(target, force=True) as folder:
-        (folder / "half").write_text("x")
-        raise KeyboardInterrupt
-    assert fingerprint(tmp_path) == before
-
-
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_takes_nothing_is_named(small, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
@@ -180,15 +168,3 @@ def test_a_file_where_a_folder_should_be_is_named(small, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match=r"file/new: cannot be written: .*; a file is in the way"):
         convert(small, tmp_path / "file" / "new", "int8")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_device_names_the_file(tmp_path):
-    from unicas_edge.bundle.edit import new_file
-
-    (tmp_path / "part").mkdir()
-    with pytest.raises(OutputError, match=r"target/w/a\.bin: .*No space left.*free space"):
-        with new_file(tmp_path / "part", tmp_path / "target", "w/a.bin") as out:
-            with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
-                os.dup2(full.fileno(), out.fileno())
-            out.write(b"x" * 100_000)

@@ -6,7 +6,6 @@ builds tensors and containers and calls nothing else. Zip archives are mapped, n
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ import numpy as np
 
 from unicas_edge.bundle.expert_storage import TensorFile
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.hashing import sha256
 from unicas_edge.errors import AggregatorError, CheckpointError
 from unicas_edge.models.architectures import Shape
 
@@ -104,8 +104,7 @@ def load(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a checkpoint."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -7,7 +7,6 @@ each slide's tokens. The figures go into the bundle, where its gate judges them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,8 @@ from numpy.typing import NDArray
 
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
+from unicas_edge.bundle.edit import with_manifest
 from unicas_edge.bundle.encoder import EngineRun, Gate, Verification
-from unicas_edge.bundle.manifest import Manifest
-from unicas_edge.core.files import atomic_write
 from unicas_edge.core.machine import isa, processor
 from unicas_edge.engines import Model
 from unicas_edge.engines.choice import installed, models, weights_sha256
@@ -104,10 +101,7 @@ def write_verification(bundle: Bundle, verification: Verification) -> Bundle:
     content = bundle.manifest.model_dump(mode="json")
     whole = verification.model_copy(update={"runs": (*kept, *verification.runs)})
     content["verification"] = whole.model_dump(mode="json")
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    with atomic_write(bundle.root / MANIFEST_NAME) as out:
-        out.write(text.encode())
-    return Bundle.load(bundle.root)
+    return with_manifest(bundle, content)
 
 
 def _kind(run: EngineRun) -> tuple[str, str, str]:
