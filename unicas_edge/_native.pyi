@@ -1,4 +1,6 @@
-"""The C kernels of ``csrc/include/unicas_edge.h``, which states their arithmetic; they free the GIL.
+"""The C functions of ``csrc/include/unicas_edge.h``, which states their arithmetic.
+
+All release the GIL.
 
 `pixels` is uint8 RGB [height, width, 3]; rows may lie any number of bytes apart (a crop, a flip),
 but are contiguous themselves. `variant` is one of `variants()`; None is `active()`, the best.

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "unicas_edge.h"
+
 #if defined(__GNUC__)
 #define UE_UNROLL _Pragma("GCC unroll 16")
 #define UE_PREFETCH(address) __builtin_prefetch(address)
