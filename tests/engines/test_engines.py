@@ -145,38 +145,11 @@ def test_memory_decides_the_batch(bundle):
     assert open_encoder(bundle, batch_size="auto").batch_size >= 1
 
 
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, math.inf),
-        ({"cpu.max": "max 100000"}, math.inf),
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu.max": "5000 100000"}, 1.0),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
-    ],
-)
-def test_a_containers_quota_counts(tmp_path, files, quota):
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-    assert machine._cpu_quota(tmp_path) == quota
-
-
 def test_a_containers_memory_counts(tmp_path):
     assert machine._container_bytes(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("300\n")
     assert machine._container_bytes(tmp_path) == 700
-
-
-def test_hyper_threads_of_one_core_count_once(monkeypatch):
-    monkeypatch.setattr(machine, "_allowed_cpus", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(machine, "_core_of", lambda cpu: f"{cpu % 2},{cpu % 2 + 2}")
-    monkeypatch.setattr(machine, "_cpu_quota", lambda: math.inf)
-    assert machine.usable_cores() == 2
-    monkeypatch.setattr(machine, "_cpu_quota", lambda: 1.5)
-    assert machine.usable_cores() == 1
 
 
 # ---- what can go wrong --------------------------------------------------------------------------

@@ -43,4 +43,4 @@ UE_TARGET static UE_INLINE float ue_sum_avx2(__m256 a) {
     _mm256_cvtepi32_ps( \
         _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)((const int8_t *)(p) + (i)))))
 
-#include "../template.h"
+#include "aggregator/kernels/template.h"

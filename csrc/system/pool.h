@@ -12,9 +12,6 @@ struct ue_pool;
 /* Does item `item`; `worker` < threads is the same for no two calls that run at once. */
 typedef void (*ue_work_fn)(void *context, size_t item, size_t worker);
 
-/* The number of processors this process may use, at least 1. */
-size_t ue_processors(void);
-
 /* NULL where memory runs out. `threads` counts the caller's; fewer may be had, 1 starts none. */
 struct ue_pool *ue_pool_create(size_t threads);
 void ue_pool_destroy(struct ue_pool *pool);

@@ -3,11 +3,11 @@
 
 #include "portable.h"
 #ifdef UE_HAVE_X86
-#include "x86/avx2.h"
-#include "x86/avx512.h"
+#include "pixels/x86/avx2.h"
+#include "pixels/x86/avx512.h"
 #endif
 #ifdef UE_HAVE_NEON
-#include "arm/neon.h"
+#include "pixels/arm/neon.h"
 #endif
 
 #if !defined(__STDC_NO_ATOMICS__)

@@ -100,4 +100,4 @@ UE_TARGET static UE_INLINE void ue_copy_avx2(const uint8_t *pixels, uint8_t *red
     _mm_storeu_si128((__m128i *)blue, bytes[2]);
 }
 
-#include "../template.h"
+#include "pixels/template.h"

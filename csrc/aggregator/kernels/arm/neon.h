@@ -40,4 +40,4 @@ static UE_INLINE float32x4_t ue_load_i8_neon(const void *from, size_t at) {
     vreinterpretq_f32_u32(vshll_n_u16(vld1_u16((const uint16_t *)(p) + (i)), 16))
 #define vload_i8(p, i) ue_load_i8_neon(p, i)
 
-#include "../template.h"
+#include "aggregator/kernels/template.h"

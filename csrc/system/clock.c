@@ -2,12 +2,12 @@
 #if !defined(_WIN32) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
+#include "clock.h"
+
 #include <time.h>
 #ifdef _WIN32
 #include <windows.h>
 #endif
-
-#include "state.h"
 
 double ue_seconds(void) {
 #ifdef _WIN32

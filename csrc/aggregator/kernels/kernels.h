@@ -8,8 +8,11 @@
 #ifndef UE_KERNELS_H
 #define UE_KERNELS_H
 
-#include "../variants.h"
-#include "weights.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "matrix.h"
+#include "system/instructions.h"
 
 /* Columns of a packed panel, and of the block of the product that one tile call computes. */
 enum { UE_PANEL = 16 };

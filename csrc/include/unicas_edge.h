@@ -24,6 +24,23 @@
 extern "C" {
 #endif
 
+/*
+ * What a shared library exports: the functions marked with it, and nothing else. Define UE_STATIC
+ * where the library is linked statically or compiled in; on Windows it has to be. UE_BUILDING is
+ * for the build of the shared library itself.
+ */
+#if defined(UE_STATIC)
+#define UE_API
+#elif defined(_WIN32) && defined(UE_BUILDING)
+#define UE_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define UE_API __declspec(dllimport)
+#elif defined(__GNUC__)
+#define UE_API __attribute__((visibility("default")))
+#else
+#define UE_API
+#endif
+
 /* Neither side of an image may be longer: sums then stay far inside 64 bits. */
 #define UE_MAX_SIDE 65535
 
@@ -73,10 +90,25 @@ typedef struct ue_measures {
 } ue_measures;
 
 /* A short text for a status, never NULL. */
-const char *ue_status_text(ue_status status);
+UE_API const char *ue_status_text(ue_status status);
+
+/*
+ * The version of unicas-edge, of which this library is a part: major, minor and patch as
+ * (major << 16) + (minor << 8) + patch. A minor version only adds functions, and fields at the end
+ * of structs. 0 where the sources were compiled by other means than CMakeLists.txt and setup.py and
+ * UE_VERSION was not defined as that number.
+ */
+UE_API uint32_t ue_version(void);
+
+/*
+ * How many cores this process may keep busy, at least 1: the hyper-threads of one core count once,
+ * the affinity mask and a container's CPU quota (cgroup v2, then v1) count. Where the system does
+ * not say (Windows, macOS), every logical processor counts. Asks the system at every call.
+ */
+UE_API size_t ue_usable_cores(void);
 
 /* The name of the index-th variant that runs on this processor, best first; NULL past the last. */
-const char *ue_variant_name(size_t index);
+UE_API const char *ue_variant_name(size_t index);
 
 /*
  * Model input from pixels: planar (CHW) out, for every pixel and channel c
@@ -91,12 +123,12 @@ const char *ue_variant_name(size_t index);
  * `dst` has three planes of height * width elements, `channel_stride` elements apart, and does not
  * overlap the image. `variant` is a name from ue_variant_name, or NULL for the best.
  */
-ue_status ue_normalise(const ue_image *image, const float affine[12], ue_dtype dtype, void *dst,
-                       size_t channel_stride, const char *variant);
+UE_API ue_status ue_normalise(const ue_image *image, const float affine[12], ue_dtype dtype,
+                              void *dst, size_t channel_stride, const char *variant);
 
 /* Focus and content of an image, in one pass. */
-ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
-                     ue_measures *measures, const char *variant);
+UE_API ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
+                            ue_measures *measures, const char *variant);
 
 /* ---- the multi-task aggregator ------------------------------------------------------------------
  *
@@ -121,13 +153,10 @@ ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark
  * Errors: the sentence behind the last failure of an opening, or of a bag, is kept on its handle.
  * ue_aggregator_bag, which many threads may call, and a NULL argument leave none.
  *
- * The library is its sources: compile all C files of csrc and csrc/aggregator into your program or
- * a shared library (-lm -pthread); the Python extension exports none of these functions.
+ * To build: CMakeLists.txt makes a shared and a static library, and installs them with this header,
+ * unicas_edge.pc for pkg-config and a package for CMake's find_package. Or compile every C file of
+ * csrc into your program: -Icsrc -Icsrc/include -ffp-contract=off -DUE_STATIC, and -lm -pthread.
  */
-
-/* The version of this interface, not of the package: major, minor and patch as (major << 16) +
- * (minor << 8) + patch. A minor version only adds functions, and fields at the end of structs. */
-uint32_t ue_version(void);
 
 /* A bag holds at most as many tokens. */
 #define UE_MAX_TILES 1000000
@@ -137,7 +166,7 @@ typedef struct ue_bag ue_bag;
 
 typedef struct ue_aggregator_options {
     size_t struct_size;  /* sizeof(ue_aggregator_options) of the caller */
-    size_t threads;      /* the caller's included; 0: one a processor */
+    size_t threads;      /* the caller's included; 0: ue_usable_cores() */
     const char *variant; /* of ue_aggregator_describe; NULL: the best that runs here */
 } ue_aggregator_options;
 
@@ -168,64 +197,64 @@ typedef enum ue_aggregator_pass {
  * failure *aggregator is a handle that ue_aggregator_error explains and ue_aggregator_destroy
  * takes, or NULL where even that could not be had.
  */
-ue_status ue_aggregator_open(const char *path, const ue_aggregator_options *options,
-                             ue_aggregator **aggregator);
-ue_status ue_aggregator_from_memory(const void *bytes, size_t size,
-                                    const ue_aggregator_options *options,
+UE_API ue_status ue_aggregator_open(const char *path, const ue_aggregator_options *options,
                                     ue_aggregator **aggregator);
-void ue_aggregator_destroy(ue_aggregator *aggregator);
-const char *ue_aggregator_error(const ue_aggregator *aggregator);
+UE_API ue_status ue_aggregator_from_memory(const void *bytes, size_t size,
+                                           const ue_aggregator_options *options,
+                                           ue_aggregator **aggregator);
+UE_API void ue_aggregator_destroy(ue_aggregator *aggregator);
+UE_API const char *ue_aggregator_error(const ue_aggregator *aggregator);
 
 /* Fill `info` as far as its struct_size reaches. */
-ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info);
+UE_API ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info);
 
 /* The classes of a task, 0 for one that does not exist. */
-size_t ue_aggregator_classes(const ue_aggregator *aggregator, size_t task);
+UE_API size_t ue_aggregator_classes(const ue_aggregator *aggregator, size_t task);
 
 /* The index-th variant of the aggregator's kernels that this processor runs, best first, or NULL.
  */
-const char *ue_aggregator_variant(size_t index);
+UE_API const char *ue_aggregator_variant(size_t index);
 
 /*
  * A bag for up to `capacity` tokens. All memory that its passes need is taken here: about
  * 2.1 x capacity x embed_dim x 4 bytes and a constant (ue_aggregator_bag_bytes tells). The memory
  * of the bag freed last is kept for the next one, until the aggregator is destroyed.
  */
-ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag);
-size_t ue_aggregator_bag_bytes(const ue_bag *bag);
-const char *ue_aggregator_bag_error(const ue_bag *bag);
-void ue_aggregator_free_bag(ue_bag *bag);
+UE_API ue_status ue_aggregator_bag(ue_aggregator *aggregator, size_t capacity, ue_bag **bag);
+UE_API size_t ue_aggregator_bag_bytes(const ue_bag *bag);
+UE_API const char *ue_aggregator_bag_error(const ue_bag *bag);
+UE_API void ue_aggregator_free_bag(ue_bag *bag);
 
 /*
  * Put `count` tokens, `stride` floats apart (none is allowed), at the indices from `first` on, and
  * pass them through the first layer. What was there is replaced. A token that is not finite is
  * UE_BAD_TOKENS, and then none of the call's tokens is taken.
  */
-ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, size_t count,
-                             size_t stride);
+UE_API ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, size_t count,
+                                    size_t stride);
 
 /* Say which `n` pushed tokens are the bag, in the tiles' canonical order; NULL: the first n. */
-ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n);
+UE_API ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n);
 
 /*
  * Run the arranged tokens through the blocks. `logits` has [num_tasks][most_classes]; where tasks
  * differ in classes, shorter rows end in -inf. `seconds`, if given, is [UE_PASSES] and is added to.
  * A bag may be pushed to, arranged and finished again.
  */
-ue_status ue_aggregator_finish(ue_bag *bag, float *logits, double *seconds);
+UE_API ue_status ue_aggregator_finish(ue_bag *bag, float *logits, double *seconds);
 
 /* Several bags of one aggregator at once: the experts' weights are read once for up to 16 bags. */
-ue_status ue_aggregator_finish_many(ue_bag *const *bags, size_t count, float *const *logits,
-                                    double *seconds);
+UE_API ue_status ue_aggregator_finish_many(ue_bag *const *bags, size_t count, float *const *logits,
+                                           double *seconds);
 
 /*
  * After finish: `attention` [num_tasks][n], each tile's share of a task's attention mass, averaged
  * over blocks and heads; rows sum to 1.
  */
-ue_status ue_aggregator_explain(ue_bag *bag, float *attention);
+UE_API ue_status ue_aggregator_explain(ue_bag *bag, float *attention);
 
 /* After finish: the task tokens after each block, [depth][num_tasks][embed_dim]. */
-ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens);
+UE_API ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens);
 
 #ifdef __cplusplus
 }

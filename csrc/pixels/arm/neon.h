@@ -77,4 +77,4 @@ static UE_INLINE void ue_copy_neon(const uint8_t *pixels, uint8_t *red, uint8_t 
     vst1q_u8(blue, bytes.val[2]);
 }
 
-#include "../template.h"
+#include "pixels/template.h"

@@ -2,7 +2,7 @@
 #ifndef UE_ERROR_H
 #define UE_ERROR_H
 
-#include "../unicas_edge.h"
+#include "unicas_edge.h"
 
 struct ue_error {
     ue_status status;

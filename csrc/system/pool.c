@@ -1,5 +1,5 @@
-/* sched_getaffinity is an extension of glibc. */
-#if defined(__linux__) && !defined(_GNU_SOURCE)
+/* Threads and processes of POSIX are not C11's. */
+#if !defined(_WIN32) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
 #include "pool.h"
@@ -33,20 +33,6 @@ struct ue_pool {
         ue_thread thread;
     } workers[];
 };
-
-size_t ue_processors(void) {
-#ifdef _WIN32
-    return GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
-#else
-#ifdef __linux__
-    cpu_set_t usable;
-    if (sched_getaffinity(0, sizeof usable, &usable) == 0 && CPU_COUNT(&usable) > 0)
-        return (size_t)CPU_COUNT(&usable);
-#endif
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (size_t)online : 1;
-#endif
-}
 
 static void pause_briefly(void) {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
@@ -178,10 +164,6 @@ void ue_pool_run(struct ue_pool *pool, size_t items, ue_work_fn work, void *cont
 struct ue_pool {
     size_t threads;
 };
-
-size_t ue_processors(void) {
-    return 1;
-}
 
 struct ue_pool *ue_pool_create(size_t threads) {
     struct ue_pool *pool = malloc(sizeof *pool);

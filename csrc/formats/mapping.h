@@ -3,7 +3,7 @@
 #ifndef UE_MAPPING_H
 #define UE_MAPPING_H
 
-#include "error.h"
+#include "system/error.h"
 
 struct ue_mapping {
     const void *bytes; /* NULL: nothing is mapped */

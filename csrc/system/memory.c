@@ -26,8 +26,8 @@ void *ue_allocate(size_t bytes) {
     if (bytes > SIZE_MAX / 2 || posix_memalign(&memory, alignment, bytes))
         return NULL;
 #ifdef MADV_HUGEPAGE
-    if (alignment ==
-        HUGE_PAGE) /* a wish: it fails where the kernel has none, and nothing is lost */
+    /* A wish: it fails where the kernel has no huge pages, and nothing is lost. */
+    if (alignment == HUGE_PAGE)
         (void)madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
 #endif

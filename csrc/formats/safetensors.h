@@ -8,9 +8,9 @@
 #ifndef UE_SAFETENSORS_H
 #define UE_SAFETENSORS_H
 
-#include "error.h"
 #include "json.h"
 #include "shown.h"
+#include "system/error.h"
 
 enum { UE_MAX_RANK = 8, UE_MAX_TENSORS = 1000000 };
 

@@ -4,21 +4,8 @@
 
 #include <stdbool.h>
 
+#include "system/instructions.h"
 #include "unicas_edge.h"
-
-#if defined(_MSC_VER) && !defined(__clang__)
-#define UE_INLINE __forceinline
-#else
-#define UE_INLINE inline __attribute__((always_inline))
-#endif
-
-/* The intrinsics need GNU-style target attributes; any other compiler gets the portable variant. */
-#if defined(UE_PORTABLE_ONLY)
-#elif defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
-#define UE_HAVE_X86 1
-#elif defined(__GNUC__) && defined(__aarch64__) && !defined(__AARCH64EB__)
-#define UE_HAVE_NEON 1
-#endif
 
 /* What an affine map allows to be left out; every kind gives the bits that UE_GENERAL would. */
 enum ue_kind {

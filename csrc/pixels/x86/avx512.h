@@ -85,4 +85,4 @@ UE_TARGET static UE_INLINE void ue_copy_avx512(const uint8_t *pixels, uint8_t *r
         _mm_storeu_si128((__m128i *)planes[c], ue_low_bytes_avx512(ue_channel_avx512(lanes, c)));
 }
 
-#include "../template.h"
+#include "pixels/template.h"

@@ -40,4 +40,4 @@ static bool ue_math_supported_avx512(void) {
     _mm512_cvtepi32_ps( \
         _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)((const int8_t *)(p) + (i)))))
 
-#include "../template.h"
+#include "aggregator/kernels/template.h"

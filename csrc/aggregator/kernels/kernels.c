@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "widen.h"
+#include "unicas_edge.h"
 
 #if defined(__GNUC__)
 #define UE_UNROLL _Pragma("GCC unroll 16")
@@ -33,13 +33,13 @@ static UE_INLINE float ue_stored(const void *row, size_t at, enum ue_storage sto
 #include <cpuid.h>
 #include <immintrin.h>
 
-#include "x86/avx2.h"
-#include "x86/avx512.h"
+#include "aggregator/kernels/x86/avx2.h"
+#include "aggregator/kernels/x86/avx512.h"
 #endif
 #ifdef UE_HAVE_NEON
 #include <arm_neon.h>
 
-#include "arm/neon.h"
+#include "aggregator/kernels/arm/neon.h"
 #endif
 
 /* Best first; the portable one always runs. */
