@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Backend, Precision
 from unicas_edge.core.machine import Device, this_device
-from unicas_edge.core.values import Model, Name, Text
+from unicas_edge.core.values import Name, Strict, Text
 from unicas_edge.engines.choice import choose
 from unicas_edge.errors import EngineError, ProfileError
 
@@ -53,7 +53,7 @@ _SHOWN = 4
 Refusal = Callable[["Profile"], str | None]
 
 
-class Match(Model):
+class Match(Strict):
     """Which machine a profile is for; all that is said must hold.
 
     `machine` are names of ``platform.machine()`` in small letters, `any_flag` flags of the
@@ -76,7 +76,7 @@ class Match(Model):
         )
 
 
-class Profile(Model):
+class Profile(Strict):
     """The settings for one kind of machine, each with the reason for it.
 
     `threads` counts those that encode, `readers` those that read tiles; `queue_batches` is how many
