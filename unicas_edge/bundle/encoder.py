@@ -16,7 +16,8 @@ from unicas_edge.core.values import Count, Name, RelativePath, Sha256, Share, Sp
 
 #: int8w: int8 weights, activations in floating point; int8: int8 weights and activations.
 Precision = Literal["fp32", "bf16", "fp16", "int8w", "int8"]
-#: onnxruntime's execution providers are backends of their own: they differ in what they compute.
+#: The rows of `engines.registry`, which a test compares. onnxruntime's execution providers are
+#: backends of their own: they differ in what they compute.
 Backend = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"]
 
 Tiles = Annotated[int, Field(ge=0, le=10_000_000)]
