@@ -22,10 +22,11 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import Draft, edited_copy, workshop
 from unicas_edge.bundle.encoder import EncoderForm, Gate
 from unicas_edge.core.files import output_errors
-from unicas_edge.engines import Model, open_model
+from unicas_edge.engines import Candidate, EngineOptions, open_candidate
 from unicas_edge.engines.base import refuse_foreign_files
 from unicas_edge.engines.choice import reference
 from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.registry import engine
 from unicas_edge.errors import BundleError, EngineError, UnicasError
 from unicas_edge.export.quantise.calibrate import Pixels, Split, split
 from unicas_edge.verification.verify import cosine
@@ -154,7 +155,7 @@ class _Maker:
         """Return the form that needs no calibration."""
         bundle, form = self._write(self._plain, 0, ())
         if parts is None:
-            open_model(bundle, self._model(bundle)).close()
+            open_candidate(bundle, self._candidate(bundle)).close()
             return Quantised(bundle, form, (), reached=False)
         trial = self._trial(bundle, self._expected(parts), parts, 0)
         return Quantised(bundle, form, (trial,), reached=_reaches(trial, self._gate))
@@ -187,8 +188,8 @@ class _Maker:
             _module("openvino").compress_weights(self._prepared(), path)
 
     def _int8(self, path: Path, tiles: Pixels, kept: tuple[str, ...]) -> None:
-        engine = "openvino" if self._backend == "openvino" else "onnx"
-        make = getattr(_module(engine), f"quantise_{engine}")
+        kind = engine(self._backend).format
+        make = getattr(_module(kind), f"quantise_{kind}")
         make(self._prepared(), path, tiles, kept)
 
     def _prepared(self) -> Path:
@@ -208,14 +209,14 @@ class _Maker:
     def _expected(self, parts: Split) -> NDArray[np.float32]:
         return tokens(self._source, reference(self._source), parts.held_out)
 
-    def _model(self, bundle: Bundle) -> Model:
+    def _candidate(self, bundle: Bundle) -> Candidate:
         form = bundle.manifest.encoder.forms[-1]
-        return Model(form.backend, form.precision, bundle.path(form.file))
+        return Candidate(form.backend, form.precision, bundle.path(form.file))
 
     def _trial(
         self, bundle: Bundle, expected: NDArray[np.float32], parts: Split, kept: int
     ) -> Trial:
-        found = tokens(bundle, self._model(bundle), parts.held_out)
+        found = tokens(bundle, self._candidate(bundle), parts.held_out)
         middle, cosines = expected.mean(axis=0), cosine(found, expected)
         centred = cosine(found - middle, expected - middle)
         trial = Trial(kept, float(cosines.mean()), float(cosines.min()), float(centred.mean()))
@@ -239,13 +240,12 @@ class _Maker:
             self._call(make, path)
         for written in self._files(path):
             self._new.take(written)
-        kind = "onnx" if path.suffix == ".onnx" else "openvino"
         form = EncoderForm.model_validate(
             {
                 "backend": self._backend,
                 "precision": self._precision,
                 "file": self._name,
-                "format": kind,
+                "format": engine(self._backend).format,
                 "calibration_tiles": tiles,
                 "kept": kept,
             }
@@ -269,12 +269,12 @@ class _Maker:
         return sorted(file.name for file in path.parent.glob(path.stem + ".*"))
 
 
-def tokens(bundle: Bundle, model: Model, tiles: Pixels) -> NDArray[np.float32]:
-    """Return the tokens float32 [n, width] that one model of the bundle gives, one a batch.
+def tokens(bundle: Bundle, candidate: Candidate, tiles: Pixels) -> NDArray[np.float32]:
+    """Return the tokens float32 [n, width] that one candidate of the bundle gives, one a batch.
 
     An engine that does not take single tiles gets the tile in every row.
     """
-    encoder = open_model(bundle, model, batch_size=1)
+    encoder = open_candidate(bundle, candidate, EngineOptions(batch_size=1))
     try:
         batches = (np.repeat(tile[None], encoder.batch_size, axis=0) for tile in tiles)
         return np.stack([encoder.encode(batch)[0] for batch in batches])
@@ -293,9 +293,9 @@ def _reaches(trial: Trial, gate: Gate) -> bool:
     )
 
 
-def _module(engine: str) -> Any:  # noqa: ANN401 - a module, imported late for its heavy imports
+def _module(kind: str) -> Any:  # noqa: ANN401 - a module, imported late for its heavy imports
     try:
-        return import_module(f"unicas_edge.export.quantise.{engine}")
+        return import_module(f"unicas_edge.export.quantise.{kind}")
     except ImportError as error:
         raise EngineError(
             f"quantising needs a package that is missing ({error}): "

@@ -21,7 +21,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.aggregator_file import parameter_shapes as aggregator_shapes
 from unicas_edge.bundle.edit import Draft
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import BundleError, CheckpointError, OutputError
 from unicas_edge.export import encoder as build
 from unicas_edge.export.encoder import export_aggregator, export_encoder
@@ -39,7 +39,7 @@ def begun(folder, tmp_path):
 
 
 def in_bundle(bundle, tiles):
-    encoder = open_encoder(bundle, "onnxruntime", batch_size=len(tiles), threads=1)
+    encoder = open_encoder(bundle, EngineOptions("onnxruntime", batch_size=len(tiles), threads=1))
     tokens = encoder.encode(tiles)
     encoder.close()
     return tokens

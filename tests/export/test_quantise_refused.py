@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.bundle_case import fingerprint
 from tests.support.quantise_case import FORMS, tiny_bundle
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import Model, open_model
+from unicas_edge.engines import Candidate, open_candidate
 from unicas_edge.engines.choice import reference
 from unicas_edge.errors import BundleError, EngineError, OutputError, SlideError
 from unicas_edge.export.quantise.calibrate import calibration_tiles, split
@@ -118,7 +118,7 @@ def test_a_form_is_made_once_but_others_may_be_added(tmp_path, plain):
     assert [f.precision for f in both.manifest.encoder.forms] == ["int8w", "fp32"]
     for precision in ("int8w", "fp32"):
         path = both.path(f"encoder.openvino-{precision}.xml")
-        open_model(both, Model("openvino", precision, path)).close()
+        open_candidate(both, Candidate("openvino", precision, path)).close()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_weights_in_a_file_of_their_own_are_read_and_never_from_outside(tmp_path
     assert linked.path("encoder.data").stat().st_nlink == 2
     done = quantise(linked, tmp_path / "new", "onnxruntime", "int8", tiles)
     assert done.reached
-    open_model(done.bundle, reference(done.bundle)).close()
+    open_candidate(done.bundle, reference(done.bundle)).close()
     (tmp_path / "outside.data").write_bytes((apart.root / "encoder.data").read_bytes())
     model = onnx.load(apart.path("encoder.onnx"), load_external_data=False)
     for tensor in model.graph.initializer:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from unicas_edge.core.values import Calibration, Count, Model, Name, RelativePath, Share
+from unicas_edge.core.values import Calibration, Count, Name, RelativePath, Share, Strict
 
 #: What of a region the encoder is shown. cell: all of it, resized to the encoder's crop, so that a
 #: cut-out cell fills it; tile: its centre at the bundle's um/px, as of a slide's tile.
@@ -14,7 +14,7 @@ View = Literal["cell", "tile"]
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
 
-class HeadSpec(Model):
+class HeadSpec(Strict):
     """A region head: two linear layers with a ReLU between them, on the encoder's CLS token.
 
     `file` is a safetensors file with ``fc1.weight`` [hidden, width], ``fc1.bias`` [hidden],

@@ -103,26 +103,18 @@ def screen(
     """
     from unicas_edge.bundle import Bundle
     from unicas_edge.cli.console import Console
+    from unicas_edge.engines import EngineOptions
     from unicas_edge.screening.batch import screen_all
-    from unicas_edge.screening.profile import Settings, profiled
-    from unicas_edge.screening.screener import Options
+    from unicas_edge.screening.options import Options
+    from unicas_edge.screening.profile import profiled
     from unicas_edge.slide.find import find_targets
 
-    tiles, user = (
-        _max_tiles(max_tiles),
-        Settings(backend, precision, _auto(batch_size), num_workers),
+    engine = EngineOptions(
+        backend, precision, num_workers, _auto(batch_size), allow_unverified=allow_unverified
     )
+    user = Options(_max_tiles(max_tiles), mpp, reader, colour, engine)
     loaded = Bundle.load(bundle)
-    name, chosen = profiled(profile, loaded, user, allow_unverified=allow_unverified)
-    options = Options(
-        max_tiles=tiles,
-        mpp=mpp,
-        reader=reader,
-        colour=colour,
-        allow_unverified=allow_unverified,
-        profile=name,
-        **chosen,
-    )
+    options = profiled(profile, loaded, user)
     targets = find_targets(source, recursive=recursive)
     try:
         with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
@@ -177,10 +169,10 @@ def doctor(
 ) -> None:
     """Say what is installed, which kernel and engine would be used, and test the kernels."""
     from unicas_edge.bundle import Bundle
-    from unicas_edge.verification.doctor import examine, measure_engines
+    from unicas_edge.verification.doctor import examine, time_engines
 
     loaded = Bundle.load(bundle)
-    measured = measure_engines(loaded) if measure else {}
+    measured = time_engines(loaded) if measure else {}
     facts = examine(loaded) | measured
     show(facts, as_json=as_json)
     raise typer.Exit(1 if facts["problems"] else 0)

@@ -41,6 +41,7 @@ def classify(
     Exit code 1: an image could not be read; the others are classified all the same.
     """
     from unicas_edge.bundle import Bundle
+    from unicas_edge.engines import EngineOptions
     from unicas_edge.heads.classifier import RegionClassifier
     from unicas_edge.heads.classify import as_json as json_of
     from unicas_edge.heads.classify import check_output, classify_files, write_csv
@@ -50,9 +51,8 @@ def classify(
         check_output(output, force=force)
     loaded = Bundle.load(bundle)
     paths = find_images(source, recursive=recursive)
-    with RegionClassifier(
-        loaded, head, backend=backend, precision=precision, allow_unverified=allow_unverified
-    ) as classifier:
+    options = EngineOptions(backend, precision, allow_unverified=allow_unverified)
+    with RegionClassifier(loaded, head, options) as classifier:
         found = classify_files(classifier, paths, mpp)
     if output is not None:
         write_csv(output, found)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unicas_edge.engines.registry import BACKENDS
+
 if TYPE_CHECKING:
     from unicas_edge.bundle.manifest import Manifest
 
@@ -23,7 +25,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         "--engine",
-        help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
+        help=f"auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}.",
     ),
 ]
 PrecisionOption = Annotated[

@@ -12,7 +12,7 @@ from typer.testing import CliRunner  # noqa: E402
 from tests.support.train_case import make_images, one_thread, pretrain_config, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
 from unicas_edge.cli.train import train_app  # noqa: E402
-from unicas_edge.engines import open_encoder  # noqa: E402
+from unicas_edge.engines import EngineOptions, open_encoder  # noqa: E402
 from unicas_edge.errors import CheckpointError, TrainingError  # noqa: E402
 from unicas_edge.export.encoder import export_encoder  # noqa: E402
 from unicas_edge.train.encoder import pretrain as module  # noqa: E402
@@ -336,7 +336,7 @@ def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):
     encoder, kind, name = load_encoder(run / "encoder.safetensors")
     assert (name, kind.vit.depth) == ("vit-ti16", 12)
     tiles = torch.randn(1, 3, 224, 224)
-    engine = open_encoder(bundle, "onnxruntime", batch_size=1, threads=1)
+    engine = open_encoder(bundle, EngineOptions("onnxruntime", batch_size=1, threads=1))
     with torch.no_grad():
         np.testing.assert_allclose(engine.encode(tiles.numpy()), encoder(tiles), atol=1e-4)
     engine.close()

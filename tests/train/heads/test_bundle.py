@@ -17,6 +17,7 @@ from tests.support.region_case import cell, write_image
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import TrainingData
 from unicas_edge.cli.train.heads import heads
+from unicas_edge.engines import EngineOptions
 from unicas_edge.errors import BundleError, OutputError, TrainingError
 from unicas_edge.heads.classifier import RegionClassifier
 from unicas_edge.heads.head import load_heads
@@ -96,7 +97,7 @@ def test_the_runtime_computes_what_training_did(coloured, tmp_path, untrained_bu
     source = TrainingData(name="x", licence="y", count=8)
     head = NewHead("colour", data.classes, "cell", trained.weights, source, temperature=0.7)
     made = write_heads(untrained_bundle, tmp_path / "made", [head])
-    with RegionClassifier(made, threads=1) as classifier:
+    with RegionClassifier(made, options=EngineOptions(threads=1)) as classifier:
         found = classifier.classify([read_image(r.path) for r in data.regions])["colour"]
     powers = np.exp(trained.logits(tokens) / 0.7)
     assert np.abs(found - powers / powers.sum(axis=1, keepdims=True)).max() < 1e-5

@@ -21,7 +21,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.core.files import atomic_write
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import TrainingError
 from unicas_edge.export.encoder import export_aggregator
 from unicas_edge.heads.classifier import view_tokens
@@ -93,7 +93,7 @@ def bags_of(
 ) -> BagSet:
     """Return bags of composed slides; tokens are kept in the job's folder and taken from there."""
     job.tell(f"{count} slides of {recipe.tiles} tiles composed of part {sources.part}")
-    encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
+    encoder = open_encoder(bundle, EngineOptions(*job.engine, allow_unverified=True))
     try:
         return token_bags(
             Composer(sources),
@@ -153,7 +153,7 @@ def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Know
     kept = job.work / "bags" / f"{sources.part}-known.npz"
     if not kept.exists():
         pool = tile_pool(Composer(sources), slides, 10 * job.seed + 3, job.tell)
-        encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
+        encoder = open_encoder(bundle, EngineOptions(*job.engine, allow_unverified=True))
         tiles = (simplejpeg.decode_jpeg(picture.jpeg) for picture in pool.pictures)
         try:
             tokens = view_tokens(bundle, encoder, tiles, ["tile"])["tile"]
