@@ -22,37 +22,22 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import Draft, edited_copy, workshop
 from unicas_edge.bundle.encoder import EncoderForm, Gate
 from unicas_edge.core.files import output_errors
-from unicas_edge.engines import Candidate, EngineOptions, open_candidate
+from unicas_edge.engines import Candidate, open_candidate
 from unicas_edge.engines.base import refuse_foreign_files
 from unicas_edge.engines.choice import reference
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.engines.registry import engine
 from unicas_edge.errors import BundleError, EngineError, UnicasError
 from unicas_edge.export.quantise.calibrate import Pixels, Split, split
-from unicas_edge.verification.verify import cosine
+from unicas_edge.export.quantise.trial import Trial, compared, tokens
 
 Tell = Callable[[str], None]
 
 #: How many layers are kept in floating point, trial by trial.
 SCHEDULE = (0, 4, 8, 16, 32)
-#: What a trial must have over the gate's cosines, as the tiles held out are few.
-MARGIN = 0.002
 #: A pass over these is made for every layer that is ranked.
 _RANKED_ON = 2
 _INT8 = "int8"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The cosine of held-out tokens with the reference's, with `kept` layers not quantised.
-
-    `centred_mean` is its mean once the reference's mean token is taken from both (see `Gate`).
-    """
-
-    kept: int
-    cosine_mean: float
-    cosine_min: float
-    centred_mean: float
 
 
 @dataclass(frozen=True)
@@ -158,7 +143,7 @@ class _Maker:
             open_candidate(bundle, self._candidate(bundle)).close()
             return Quantised(bundle, form, (), reached=False)
         trial = self._trial(bundle, self._expected(parts), parts, 0)
-        return Quantised(bundle, form, (trial,), reached=_reaches(trial, self._gate))
+        return Quantised(bundle, form, (trial,), reached=trial.reaches(self._gate))
 
     def int8(self, parts: Split | None) -> Quantised:
         """Return the form with as few layers kept as the schedule allows."""
@@ -177,9 +162,9 @@ class _Maker:
                 partial(self._int8, tiles=parts.calibrate, kept=kept), len(parts.calibrate), kept
             )
             trials.append(self._trial(bundle, expected, parts, len(kept)))
-            if _reaches(trials[-1], self._gate):
+            if trials[-1].reaches(self._gate):
                 break
-        return Quantised(bundle, form, tuple(trials), reached=_reaches(trials[-1], self._gate))
+        return Quantised(bundle, form, tuple(trials), reached=trials[-1].reaches(self._gate))
 
     def _plain(self, path: Path) -> None:
         if self._precision == "fp32":
@@ -217,13 +202,8 @@ class _Maker:
         self, bundle: Bundle, expected: NDArray[np.float32], parts: Split, kept: int
     ) -> Trial:
         found = tokens(bundle, self._candidate(bundle), parts.held_out)
-        middle, cosines = expected.mean(axis=0), cosine(found, expected)
-        centred = cosine(found - middle, expected - middle)
-        trial = Trial(kept, float(cosines.mean()), float(cosines.min()), float(centred.mean()))
-        self._tell(
-            f"{len(found)} tiles held out: cosine {trial.cosine_mean:.5f} on average, "
-            f"{trial.cosine_min:.5f} at least, {trial.centred_mean:.5f} centred"
-        )
+        trial = compared(found, expected, kept)
+        self._tell(f"{len(found)} tiles held out: {trial}")
         return trial
 
     def _write(
@@ -267,30 +247,6 @@ class _Maker:
 
     def _files(self, path: Path) -> list[str]:
         return sorted(file.name for file in path.parent.glob(path.stem + ".*"))
-
-
-def tokens(bundle: Bundle, candidate: Candidate, tiles: Pixels) -> NDArray[np.float32]:
-    """Return the tokens float32 [n, width] that one candidate of the bundle gives, one a batch.
-
-    An engine that does not take single tiles gets the tile in every row.
-    """
-    encoder = open_candidate(bundle, candidate, EngineOptions(batch_size=1))
-    try:
-        batches = (np.repeat(tile[None], encoder.batch_size, axis=0) for tile in tiles)
-        return np.stack([encoder.encode(batch)[0] for batch in batches])
-    finally:
-        encoder.close()
-
-
-def _reaches(trial: Trial, gate: Gate) -> bool:
-    return all(
-        value >= least + MARGIN
-        for value, least in (
-            (trial.cosine_mean, gate.min_cosine_mean),
-            (trial.cosine_min, gate.min_cosine),
-            (trial.centred_mean, gate.min_centred_cosine_mean),
-        )
-    )
 
 
 def _module(kind: str) -> Any:  # noqa: ANN401 - a module, imported late for its heavy imports

@@ -15,7 +15,8 @@ from unicas_edge.bundle.encoder import Gate
 from unicas_edge.engines import EngineOptions, open_candidate
 from unicas_edge.engines.choice import candidates, reference
 from unicas_edge.export.quantise.calibrate import calibration_tiles, split
-from unicas_edge.export.quantise.quantise import quantise, tokens
+from unicas_edge.export.quantise.quantise import quantise
+from unicas_edge.export.quantise.trial import tokens
 from unicas_edge.sample import write_sample
 from unicas_edge.verification.verify import cosine
 
