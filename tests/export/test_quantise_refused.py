@@ -208,7 +208,7 @@ def test_the_command_says_what_it_made(tmp_path, plain, slide):
     from typer import Typer
     from typer.testing import CliRunner
 
-    from unicas_edge.cli.quantise import quantise as command
+    from unicas_edge.cli.export import quantise as command
 
     app = Typer()
     app.command()(command)
