@@ -168,7 +168,7 @@ def set_at(*keys, value):
         (set_at("demonstration", value=1), "demonstration: Input should be a valid boolean"),
         (
             lambda m: m.update(trained=False, demonstration=True),
-            "demonstration is said of trained weights alone",
+            "demonstration can only be true if trained is true",
         ),
         (set_at("tasks", 0, "threshold", value=1.5), "tasks.0.threshold: Input should be less"),
         (set_at("tasks", 0, "threshold", value=-0.1), "tasks.0.threshold: Input should be greater"),

@@ -71,7 +71,9 @@ def test_whatever_cannot_be_read_in_full_names_the_file(tmp_path, rng):
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_size_beyond_the_limits_is_refused_before_decoding(tmp_path, size, suffix):
     path = write_image(tmp_path / f"a.{suffix}", np.zeros((*size, 3), np.uint8))
-    with pytest.raises(RegionError, match=f"{size[1]} x {size[0]} pixels; a region has 8 to 8,192"):
+    with pytest.raises(
+        RegionError, match=f"{size[1]} x {size[0]} pixels; each side must have 8 to 8,192"
+    ):
         read_image(path)
 
 

@@ -123,7 +123,7 @@ def test_auto_never_takes_an_engine_that_is_not_there(machine, name, provider):
     assert found.name == name
     (note,) = found.passed_over
     assert provider in note
-    assert "passed over" in note
+    assert "was not used" in note
     assert "onnxruntime-gpu" in note
 
 
@@ -242,7 +242,7 @@ def test_an_unknown_name_lists_the_known():
         (
             "\n[why]",
             "\n[why]\ncolour = 'x'",
-            "gives a reason for what is no setting: colour",
+            "gives a reason for an unknown setting: colour",
         ),
         ("\n[why]", "\n[[why]]", "why: Input should be an object"),
         ("readers = 2", "readers = 2\nreaders = 3", "not a TOML file in UTF-8"),
