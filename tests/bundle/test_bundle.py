@@ -210,7 +210,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content):
 
 def test_a_huge_manifest_is_refused_before_it_is_parsed(copy):
     (copy / "bundle.json").write_bytes(b" " * (MAX_MANIFEST_BYTES + 1))
-    assert "larger than 1,048,576 bytes" in error_of(copy)
+    assert "over 1,048,576 bytes" in error_of(copy)
 
 
 def test_no_folder_no_manifest(tmp_path):

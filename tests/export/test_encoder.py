@@ -278,7 +278,7 @@ def test_an_aggregator_that_does_not_go_with_the_encoder_is_refused(folder, begu
     torch.save(tensors(aggregator_weights(wide)), tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match=r"made for tokens of width 40, the encoder .* 192"):
         export_aggregator(tmp_path / "wide.pth", begun)
-    with pytest.raises(CheckpointError, match="has 3 tasks, 1 are named"):
+    with pytest.raises(CheckpointError, match="has 3 tasks, but 1 names are given"):
         export_aggregator(folder / "model-7.pth", begun, tasks={"one": 0.5})
     with pytest.raises(CheckpointError, match="num_heads"):
         export_aggregator(folder / "model-7.pth", begun, heads=7)

@@ -100,8 +100,8 @@ def test_too_few_tiles_and_slides_that_cannot_be_read_are_refused(tmp_path, slid
     [
         ("openvino", "bf16", "bf16 needs no form: openvino runs the fp32 file in bf16"),
         ("onnxruntime", "int8w", "cannot make a form for onnxruntime in int8w; there are: openv"),
-        ("openvino", "fp16", "no form for openvino in fp16"),
-        ("tflite", "int8", "no form for tflite"),
+        ("openvino", "fp16", "cannot make a form for openvino in fp16"),
+        ("tflite", "int8", "cannot make a form for tflite"),
     ],
 )
 def test_a_form_that_cannot_be_is_refused(tmp_path, plain, backend, precision, cause):

@@ -213,7 +213,7 @@ def test_caps_come_before_reading(tmp_path, weights, monkeypatch):
     path = tmp_path / "huge.pth"
     with path.open("wb") as file:
         file.truncate(checkpoint.MAX_BYTES + 1)  # sparse
-    assert "more than" in error_of(path)
+    assert "too large for a checkpoint" in error_of(path)
     monkeypatch.setattr(checkpoint, "MAX_TENSORS", 30)
     assert "tensors are more than 30" in error_of(saved(tmp_path / "a.pth", tensors(weights)))
     monkeypatch.setattr(checkpoint, "MAX_PICKLE_BYTES", 50)

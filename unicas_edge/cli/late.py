@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
+import importlib
+import importlib.util
 from typing import Any
 
 from unicas_edge.errors import CheckpointError, TrainingError, UnicasError
@@ -21,7 +21,7 @@ def late_module(extra: str, name: str) -> Any:  # noqa: ANN401 - a module
     `TrainingError` or `CheckpointError` where a package that the extra installs is missing.
     """
     try:
-        return import_module(f"unicas_edge.{extra}.{name}")
+        return importlib.import_module(f"unicas_edge.{extra}.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("unicas_edge"):
             raise
@@ -31,7 +31,7 @@ def late_module(extra: str, name: str) -> Any:  # noqa: ANN401 - a module
 def need_train(*packages: str) -> None:
     """Raise `TrainingError` where one of `packages` of the extra `train` is not installed."""
     for package in packages:
-        if find_spec(package) is None:
+        if importlib.util.find_spec(package) is None:
             raise _missing("train", package)
 
 

@@ -106,9 +106,9 @@ def test_cric_grades_are_those_that_have_cells(tmp_path, rng):
     ("row", "cause"),
     [
         (("one.png", 9, "CIN", 5, 5), "line 6: unknown class 'CIN'"),
-        (("one.png", 9, "SCC", "x", 5), "line 6: a nucleus at"),
-        (("one.png", 9, "SCC", "nan", 5), "line 6: a nucleus at"),
-        (("one.png", 9, "SCC", -1, 5), "line 6: a nucleus at"),
+        (("one.png", 9, "SCC", "x", 5), "line 6: the nucleus at"),
+        (("one.png", 9, "SCC", "nan", 5), "line 6: the nucleus at"),
+        (("one.png", 9, "SCC", -1, 5), "line 6: the nucleus at"),
         (("../one.png", 9, "SCC", 5, 5), "is not a file name"),
         (("", 9, "SCC", 5, 5), "is not a file name"),
         (("one.png",), "line 6: unknown class ''"),

@@ -161,8 +161,8 @@ def evaluate_auc(labels, score):
     [
         ([], [], {}, "no cases"),
         ([1, 1], [0.2, 0.8], {}, "all 2 cases are of class '1'"),
-        ([0, 2], [0.2, 0.8], {}, "none of the 2 classes in row 1"),
-        ([0, -1], [0.2, 0.8], {}, "none of the 2 classes in row 1"),
+        ([0, 2], [0.2, 0.8], {}, "not one of the 2 classes in row 1"),
+        ([0, -1], [0.2, 0.8], {}, "not one of the 2 classes in row 1"),
         ([0, 1], [0.2, np.nan], {}, "not finite in row 1"),
         ([0, 1], [0.2, np.inf], {}, "not finite in row 1"),
         ([0, 1], [1.2, 0.3], {}, "not between 0 and 1 in row 0"),

@@ -189,7 +189,7 @@ def test_without_the_extra_the_command_says_what_to_install(
         importlib.util, "find_spec", lambda name: None if name == "sklearn" else there(name)
     )
     result = run(untrained_bundle.root, "--data", coloured, "--name", "x", "-o", tmp_path / "out")
-    assert "needs sklearn" in str(result.exception)
+    assert "needs the package sklearn" in str(result.exception)
     assert "unicas-edge[train]" in str(result.exception)
 
 

@@ -182,5 +182,5 @@ def _report(history: History, config: PretrainConfig | DistilConfig) -> None:
         typer.echo(f"next: unicas-edge export encoder {path} -o BUNDLE")
     else:
         typer.echo(
-            "note: this encoder is only for tests; it cannot be exported, because its shape has no name"
+            "note: this encoder is only for tests; it cannot be exported, as its shape has no name"
         )

@@ -142,7 +142,8 @@ def _fit(
         known = np.flatnonzero(labels != MISSING)
         if bags.classes[column] != len(task.classes):
             raise TrainingError(
-                f"{name}: {bags.classes[column]} classes, but in the bundle {len(task.classes)}"
+                f"{name}: bags have {bags.classes[column]} classes, but the bundle has "
+                f"{len(task.classes)}"
             )
         logits = np.stack([rows[i][number][: len(task.classes)] for i in known.tolist()])
         found.append(_of_task(name, task.positive, logits, labels[known], sensitivity))
