@@ -6,7 +6,7 @@ SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
 
-.PHONY: screen test train-smoke lint bench bench-aggregators clean
+.PHONY: screen test train-smoke lint types bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,11 +27,16 @@ test: lint
 train-smoke: $(VENV)/.test
 	$(BIN)/python -m pytest tests/train/test_smoke.py
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd  # runs pycodestyle by name
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
+
+# mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.
+types: $(VENV)/.test
+	@rm -rf build/typed && mkdir -p build/typed/unicas_edge
+	@ln -s $(addprefix ../../../,$(wildcard unicas_edge/*) export profiles) build/typed/unicas_edge/
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
