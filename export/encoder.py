@@ -72,7 +72,7 @@ def export_encoder(
     `OutputError` for a target that is in the way or cannot be written.
     """
     if matrix is not None and not uint8:
-        raise CheckpointError("a colour matrix is folded into grey levels: give --uint8 with it")
+        raise CheckpointError("a colour matrix needs --uint8; give both")
     check_places(checkpoint, target, force=force)
     name_of, found = identify(as_timm(load(checkpoint)), architecture)
     kind = ARCHITECTURES[name_of]
@@ -112,7 +112,7 @@ def export_aggregator(
     """
     if not target.exists():
         raise OutputError(
-            f"{target}: no bundle there; import its encoder first: "
+            f"{target}: no bundle there; make it from an encoder first: "
             f"unicas-edge export encoder CHECKPOINT -o {target}"
         )
     old = Bundle.load(target)
@@ -129,8 +129,8 @@ def export_aggregator(
     named = tasks or dict.fromkeys(untrained.TASKS, 0.5)
     if len(named) != config.num_tasks:
         raise CheckpointError(
-            f"{checkpoint}: has {config.num_tasks} tasks, {len(named)} are named "
-            f"({', '.join(named)}); name each in order with --task NAME=THRESHOLD"
+            f"{checkpoint}: has {config.num_tasks} tasks, but {len(named)} names are given "
+            f"({', '.join(named)}); give each in order with --task NAME=THRESHOLD"
         )
     meta = {"config": config.model_dump_json(), _SOURCE: digest(checkpoint)}
     content = old.manifest.model_dump(mode="json") | {"verification": None}

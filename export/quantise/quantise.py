@@ -76,7 +76,7 @@ def quantise(
     """
     name = _check_form(source, backend, precision)
     if precision == _INT8 and tiles is None:
-        raise EngineError("int8 is calibrated on tiles of yours; name slides with --calibrate")
+        raise EngineError("int8 needs calibration tiles; give slides with --calibrate")
     parts = None if tiles is None else split(tiles, source)
     file = source.path(source.manifest.encoder.file)
     refuse_foreign_files(source, file, external_files(file))
@@ -91,7 +91,7 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
     spec = source.manifest.encoder
     if precision == "bf16":
         raise EngineError(
-            "bf16 needs no form: openvino runs the reference file in it where the processor can; "
+            "bf16 needs no form: openvino runs the fp32 file in bf16 if the processor can; "
             "screen with --backend openvino --precision bf16"
         )
     names = {
@@ -103,7 +103,7 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
     name = names.get((backend, precision))
     if name is None:
         have = ", ".join(" ".join(kind) for kind in names)
-        raise EngineError(f"no form for {backend} in {precision} can be made; there are: {have}")
+        raise EngineError(f"cannot make a form for {backend} in {precision}; there are: {have}")
     if spec.precision != "fp32":
         raise BundleError(f"{source.root}: its encoder is {spec.precision}; start from one in fp32")
     if any((f.backend, f.precision) == (backend, precision) for f in spec.forms):
@@ -241,7 +241,7 @@ class _Maker:
             raise
         except Exception as error:  # the quantisers' exceptions share no narrower base
             raise EngineError(
-                f"{self._file}: cannot be brought into {self._precision} for {self._backend}: "
+                f"{self._file}: cannot be converted to {self._precision} for {self._backend}: "
                 f"{error}; export the encoder again, or choose another form"
             ) from error
 

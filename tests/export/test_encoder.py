@@ -95,7 +95,7 @@ def test_grey_levels_are_an_option(folder, tmp_path):
     model = onnx.load(made.path("encoder.onnx"))
     notes = {p.key: json.loads(p.value) for p in model.metadata_props if p.key == "grey_levels"}
     assert notes["grey_levels"]["matrix"] == [list(row) for row in matrix]
-    with pytest.raises(CheckpointError, match="give --uint8"):
+    with pytest.raises(CheckpointError, match="needs --uint8"):
         export_encoder(folder / "tiny.pth", tmp_path / "c", matrix=matrix)
 
 
@@ -276,13 +276,13 @@ def test_an_aggregator_that_does_not_go_with_the_encoder_is_refused(folder, begu
     torch.save(tensors(aggregator_weights(wide)), tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match=r"made for tokens of width 40, the encoder .* 192"):
         export_aggregator(tmp_path / "wide.pth", begun)
-    with pytest.raises(CheckpointError, match="has 3 tasks, 1 are named"):
+    with pytest.raises(CheckpointError, match="has 3 tasks, but 1 names are given"):
         export_aggregator(folder / "model-7.pth", begun, tasks={"one": 0.5})
     with pytest.raises(CheckpointError, match="num_heads"):
         export_aggregator(folder / "model-7.pth", begun, heads=7)
     with pytest.raises(CheckpointError, match="an encoder is imported by"):
         export_aggregator(folder / "tiny.pth", begun)
-    with pytest.raises(OutputError, match="import its encoder first"):
+    with pytest.raises(OutputError, match="make it from an encoder first"):
         export_aggregator(folder / "model-7.pth", tmp_path / "none")
     with pytest.raises(BundleError, match="cannot be read"):
         export_aggregator(folder / "model-7.pth", tmp_path)

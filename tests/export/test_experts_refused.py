@@ -121,12 +121,12 @@ def in_the_way(target, kind, small):
 @pytest.mark.parametrize(
     ("kind", "cause"),
     [
-        ("file", "is no folder"),
+        ("file", "is not a folder"),
         ("folder", "holds no valid bundle.json"),
-        ("dangling link", "is no folder"),
-        ("link to a bundle", "is no folder"),
-        ("bundle with notes", "notes.txt: is no part of the bundle"),
-        ("bundle with a link", "link: is no part of the bundle"),
+        ("dangling link", "is not a folder"),
+        ("link to a bundle", "is not a folder"),
+        ("bundle with notes", "notes.txt: is not a file of the bundle"),
+        ("bundle with a link", "link: is not a file of the bundle"),
     ],
 )
 def test_force_replaces_nothing_but_a_bundle(small, tmp_path, kind, cause):
@@ -144,16 +144,16 @@ def test_force_replaces_nothing_but_a_bundle(small, tmp_path, kind, cause):
 @pytest.mark.parametrize("force", [False, True])
 def test_target_and_source_never_overlap(small, where, force):
     before = fingerprint(small.root.parent)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(small, small.root / where, "int8", force=force)
     assert fingerprint(small.root.parent) == before
 
 
 def test_a_link_to_the_source_is_the_source(small, tmp_path):
     (tmp_path / "link").symlink_to(small.root)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(small, tmp_path / "link" / "new", "int8", force=True)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(Bundle.load(tmp_path / "link"), small.root, "int8", force=True)
 
 

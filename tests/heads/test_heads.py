@@ -120,8 +120,8 @@ def test_half_precision_weights_are_taken(tmp_path):
     ("change", "cause"),
     [
         ({"positive": 3, "threshold": 0.5}, "positive 3 is not one of 3"),
-        ({"positive": 1}, "given together"),
-        ({"threshold": 0.5}, "given together"),
+        ({"positive": 1}, "give both positive and threshold"),
+        ({"threshold": 0.5}, "give both positive and threshold"),
         ({"classes": ["a", "a", "b"]}, "two classes have the same name"),
         ({"classes": ["a"]}, "heads.0.classes"),
         ({"view": "slide"}, "heads.0.view"),

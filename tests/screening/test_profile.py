@@ -130,7 +130,7 @@ def test_auto_never_takes_an_engine_that_is_not_there(machine, name, provider):
     assert found.name == name
     (note,) = found.passed_over
     assert provider in note
-    assert "passed over" in note
+    assert "was not used" in note
     assert "onnxruntime-gpu" in note
 
 
@@ -160,7 +160,7 @@ def test_openvino_that_is_not_installed_is_passed_over(monkeypatch):
 
 
 def test_a_machine_without_a_profile_is_told_how_to_get_one():
-    with pytest.raises(ProfileError, match=r"is for riscv64; write one .* --profile FILE\.toml"):
+    with pytest.raises(ProfileError, match=r"fits riscv64; write one .* --profile FILE\.toml"):
         load_profile("auto", device=Device("riscv64"))
 
 
@@ -260,12 +260,12 @@ def test_an_unknown_name_lists_the_known():
         (
             "\n[why]",
             "\n[why]\ncolour = 'x'",
-            "gives a reason for what is no setting: colour",
+            "gives a reason for an unknown setting: colour",
         ),
         ("\n[why]", "\n[[why]]", "why: Input should be an object"),
         ("readers = 2", "readers = 2\nreaders = 3", "not a TOML file in UTF-8"),
         ("readers = 2", "readers = " + "[" * 20_000, "not a TOML file in UTF-8"),
-        ("readers = 2", "readers = 2\n#" + "x" * 65_536, "larger than 65,536 bytes"),
+        ("readers = 2", "readers = 2\n#" + "x" * 65_536, "over 65,536 bytes"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(written, old, new, cause):

@@ -92,7 +92,7 @@ def _read_manifest(path: Path) -> bytes:
             f"{MANIFEST_NAME} inside"
         ) from error
     if len(text) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes; that is no manifest")
+        raise BundleError(f"{path}: too large for a manifest (over {MAX_MANIFEST_BYTES:,} bytes)")
     return text
 
 

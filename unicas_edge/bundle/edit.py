@@ -37,7 +37,7 @@ def check_places(source: Path, target: Path, *, force: bool) -> None:
     here, there = Path(os.path.realpath(source)), Path(os.path.realpath(target))
     if here == there or here in there.parents or there in here.parents:
         raise OutputError(
-            f"{target}: is, holds or lies inside the source {source}; choose a folder beside it"
+            f"{target}: overlaps with the source {source}; choose a folder outside it"
         )
     if os.path.lexists(target):
         if not force:
@@ -47,9 +47,9 @@ def check_places(source: Path, target: Path, *, force: bool) -> None:
 
 def _check_replaceable(target: Path) -> None:
     """Raise `OutputError` unless `target` is a folder of nothing but a bundle's files."""
-    step = "--force replaces a bundle and nothing else; move it away"
+    step = "--force replaces only a bundle; move it away or choose another folder"
     if target.is_symlink() or not target.is_dir():
-        raise OutputError(f"{target}: is no folder; {step}")
+        raise OutputError(f"{target}: is not a folder; {step}")
     try:
         with (target / MANIFEST_NAME).open("rb") as file:
             manifest = Manifest.model_validate_json(file.read(MAX_MANIFEST_BYTES))
@@ -59,7 +59,7 @@ def _check_replaceable(target: Path) -> None:
     for path in target.rglob("*"):
         name = path.relative_to(target).as_posix()
         if name not in names and (path.is_symlink() or not path.is_dir()):
-            raise OutputError(f"{path}: is no part of the bundle around it; {step}")
+            raise OutputError(f"{path}: is not a file of the bundle in this folder; {step}")
 
 
 class Draft:

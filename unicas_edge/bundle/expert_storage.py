@@ -123,7 +123,7 @@ class TensorFile:
         ):
             raise AggregatorError(
                 f"{self.path}: {key + SCALE} is {companion.dtype} {list(companion.shape)}, not F32 "
-                f"{list(wanted)}, one a row of {key} {list(self.tensors[key].shape)}"
+                f"{list(wanted)}, one per row of {key} {list(self.tensors[key].shape)}"
             )
         scale: Float32 = self.stored(key + SCALE)
         if not (np.isfinite(scale) & (scale > 0)).all():

@@ -37,7 +37,7 @@ class HeadSpec(Strict):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
         if (self.positive is None) != (self.threshold is None):
-            raise ValueError("positive and threshold are given together, or null together")
+            raise ValueError("give both positive and threshold, or null for both")
         if self.positive is not None and self.positive >= len(self.classes):
             raise ValueError(f"positive {self.positive} is not one of {len(self.classes)} classes")
         return self

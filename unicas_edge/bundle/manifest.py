@@ -144,7 +144,7 @@ class ExpertStorage(Strict):
             self.changed_decisions,
         )
         if any((figure is None) != (self.bags == 0) for figure in figures):
-            raise ValueError("the three figures are given where there are bags, and null without")
+            raise ValueError("give the three figures if there are bags, and null if there are none")
         return self
 
 
@@ -246,12 +246,12 @@ class Manifest(Sparse):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.demonstration and not self.trained:
-            raise ValueError("demonstration is said of trained weights alone; trained is false")
+            raise ValueError("demonstration can only be true if trained is true")
         config = self.aggregator.config
         if self.encoder.width != config.embed_dim_in:
             raise ValueError(
-                f"encoder.width is {self.encoder.width}, "
-                f"aggregator.config.embed_dim_in {config.embed_dim_in}"
+                f"encoder.width is {self.encoder.width}, but "
+                f"aggregator.config.embed_dim_in is {config.embed_dim_in}"
             )
         if tuple(len(task.classes) for task in self.tasks) != config.classes:
             raise ValueError(

@@ -166,7 +166,9 @@ def _adequacy(
             f"{context.bundle.manifest.tile.um_px:g}"
         )
     if len(evidence.tokens) > 1 and (evidence.tokens == evidence.tokens[0]).all():
-        reasons.append("every tile gave the same token: the pixels or the encoder carry nothing")
+        reasons.append(
+            "every tile gave the same token: the slide shows nothing, or the encoder does not work"
+        )
     return Adequacy(
         satisfactory=not reasons, reasons=reasons, cellular_tiles=cellular, in_focus_tiles=sharp
     )

@@ -94,7 +94,7 @@ class Profile(Strict):
     def _every_setting_has_a_reason(self) -> Profile:
         missing, foreign = set(SETTINGS) - set(self.why), set(self.why) - set(SETTINGS)
         if missing or foreign:
-            problem = "has no reason for" if missing else "gives a reason for what is no setting:"
+            problem = "has no reason for" if missing else "gives a reason for an unknown setting:"
             raise ValueError(f"[why] {problem} {', '.join(sorted(missing or foreign))}")
         for setting, reason in self.why.items():
             if not reason.startswith(ORIGINS) or not reason.partition(": ")[2].strip():
@@ -218,10 +218,10 @@ def _fitting(device: Device, refuses: Refusal) -> Loaded:
         objection = refuses(found.profile)
         if objection is None:
             return Loaded(found.name, found.profile, tuple(passed_over))
-        passed_over.append(f"profile {found.name} passed over: {objection}")
+        passed_over.append(f"profile {found.name} was not used: {objection}")
     reasons = "".join(f"; {reason}" for reason in passed_over)
     raise ProfileError(
-        f"no built-in profile is for {device.machine or 'this machine'}{reasons}; write one and "
+        f"no built-in profile fits {device.machine or 'this machine'}{reasons}; write one and "
         "give it as --profile FILE.toml"
     )
 
@@ -236,7 +236,7 @@ def _read(path: Traversable, name: str) -> Profile:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise ProfileError(f"{name}: larger than {_MAX_BYTES:,} bytes; that is no profile")
+            raise ProfileError(f"{name}: too large for a profile (over {_MAX_BYTES:,} bytes)")
         content: dict[str, Any] = tomllib.loads(data.decode())
     except OSError as error:
         raise ProfileError(f"{name}: cannot be read ({error.strerror})") from error

@@ -259,7 +259,7 @@ class Session:
         if self._open.tiles > MAX_OPEN_TILES:
             raise SessionError(
                 f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "
-                f"tiles in scan order, so that fields of {self.grid.field} x {self.grid.field} fill"
+                f"tiles in scan order, to complete fields of {self.grid.field} x {self.grid.field}"
             )
         while self._open.pending_bytes > MAX_PENDING_BYTES:
             self._queue.put(*self._open.release())
@@ -269,7 +269,7 @@ class Session:
             x, y = self.grid.origin(cell)
             raise EngineError(
                 f"the encoder gave a token that is not finite for the tile at level-0 ({x}, {y}); "
-                "the model or its precision does not hold up; try another --backend"
+                "this engine or precision does not work here; try another --backend or --precision"
             )
         number = self.grid.field_of(cell)
         if number in self._open or number in self._best:
@@ -281,7 +281,7 @@ def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) 
     mode = mode or bundle.manifest.colour.default
     if (mode == "none") != (matrix is None):
         raise SessionError(
-            f"colour mode {mode!r} needs a matrix fitted beforehand, and only it does: pass "
-            "colour_matrix=unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
+            f"colour mode {mode!r}: give a colour_matrix with every mode but 'none': "
+            "unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
         )
     return mode

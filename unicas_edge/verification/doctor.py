@@ -107,7 +107,10 @@ def kernel_problems() -> list[str]:
         out = np.empty(expected.shape, np.float32)
         _native.normalise(tile, normaliser.affine, out, variant)
         if not np.allclose(out, expected, rtol=0, atol=1e-5):
-            problems.append(f"kernel variant {variant!r} computes wrong values on this processor")
+            problems.append(
+                f"kernel variant {variant!r} computes wrong values on this processor; "
+                "please report it"
+            )
     return problems
 
 
@@ -122,7 +125,8 @@ def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
             found = _probabilities(Aggregator.load(bundle, variant=variant).logits(tokens))
             if not np.allclose(found, expected, rtol=0, atol=1e-4):
                 problems.append(
-                    f"aggregator variants {aggregator.variant!r} and {variant!r} differ"
+                    f"aggregator variants {aggregator.variant!r} and {variant!r} differ; "
+                    "please report it"
                 )
     except UnicasError as error:
         problems.append(str(error))

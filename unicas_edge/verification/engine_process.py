@@ -74,7 +74,7 @@ def _run(candidate: Candidate, folder: Path) -> dict[str, Any]:
             command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"{what} did not end in four hours; measure fewer tiles") from error
+        raise EngineError(f"{what} did not finish in four hours; use fewer --tiles") from error
     if done.returncode == _REFUSED:
         raise EngineError(done.stderr.strip().splitlines()[-1])
     if done.returncode != 0:

@@ -289,7 +289,7 @@ def test_a_run_begins_with_a_checkpoint_of_its_shape_alone(source, tmp_path):
         torch.testing.assert_close(value, model.student.state_dict()[key], atol=1e-6, rtol=1e-5)
     with pytest.raises(CheckpointError, match="the configuration's encoder"):
         start_from(path, pretrain_config(encoder={"depth": 3}).encoder.vit)
-    with pytest.raises(CheckpointError, match="is none of the encoders"):
+    with pytest.raises(CheckpointError, match="is not one of the encoders"):
         load_encoder(path)
 
 
@@ -345,5 +345,5 @@ def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):
 def test_the_command_needs_data(tmp_path):
     told = CliRunner().invoke(train_app, ["pretrain", "pretrain-tiny", "-o", str(tmp_path / "run")])
     assert isinstance(told.exception, TrainingError)
-    assert "name image folders or slides" in str(told.exception)
+    assert "give --images or --slides" in str(told.exception)
     assert not (tmp_path / "run").exists()

@@ -72,7 +72,7 @@ def test_nothing_is_left_of_a_bundle_that_could_not_be_written(rng, tmp_path, un
     write_heads(untrained_bundle, tmp_path / "out", [head])
     with pytest.raises(OutputError, match="--force replaces it"):
         write_heads(untrained_bundle, tmp_path / "out", [head])
-    with pytest.raises(OutputError, match="is, holds or lies inside"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         write_heads(Bundle.load(tmp_path / "out"), tmp_path / "out", [head], force=True)
 
 
@@ -163,7 +163,7 @@ def test_the_command_trains_tests_and_writes_a_head(coloured, tmp_path, untraine
 @pytest.mark.parametrize(
     ("args", "cause"),
     [
-        (["--name", "Bad Name"], "cannot name a head"),
+        (["--name", "Bad Name"], "cannot be a head's name"),
         (["--name", "x", "--positive", "green"], "no class 'green'; there are: blue, red"),
         (["--name", "x", "--folds", "9"], "fewer than 9 folds"),
         (["--name", "x", "--layout", "cric"], r"cells\.csv: cannot be read"),
@@ -190,7 +190,7 @@ def test_without_the_extra_the_command_says_what_to_install(
         importlib.util, "find_spec", lambda name: None if name == "sklearn" else there(name)
     )
     result = run(untrained_bundle.root, "--data", coloured, "--name", "x", "-o", tmp_path / "out")
-    assert "needs sklearn" in str(result.exception)
+    assert "needs the package sklearn" in str(result.exception)
     assert "unicas-edge[train]" in str(result.exception)
 
 

@@ -80,7 +80,7 @@ def write_pyramid(
     An existing file is replaced when the new one is complete; `OutputError` where it cannot be.
     """
     if width < 1 or height < 1 or not um_px > 0:
-        raise OutputError(f"{path}: a slide of {width} x {height} pixels, {um_px} um/px, is none")
+        raise OutputError(f"{path}: cannot write {width} x {height} pixels at {um_px} um/px")
     path = Path(path)
     with atomic_write(path) as stream, ThreadPoolExecutor(threads or usable_cores()) as pool:
         levels = _directories(width, height, um_px, quality)

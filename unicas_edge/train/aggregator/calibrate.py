@@ -79,7 +79,7 @@ def fit_threshold(
     that no slide is on it.
     """
     if sensitivity is not None and not 0 < sensitivity <= 1:
-        raise TrainingError(f"a sensitivity of {sensitivity:g}; give a number above 0, at most 1")
+        raise TrainingError(f"the sensitivity is {sensitivity:g}; give a number above 0, at most 1")
     values = np.unique(scores)
     cuts = np.concatenate([[values[0] / 2], (values[:-1] + values[1:]) / 2])
     sensitivities, specificities = np.transpose([_rates(scores, positive, cut) for cut in cuts])
@@ -124,7 +124,7 @@ def _fit(
     unknown = [task for task in bags.tasks if task not in names]
     if unknown or aggregator.config.embed_dim_in != bags.width:
         raise TrainingError(
-            f"bags of {', '.join(bags.tasks)}, width {bags.width}; the bundle has "
+            f"the bags have {', '.join(bags.tasks)}, width {bags.width}, but the bundle has "
             f"{', '.join(names)}, width {aggregator.config.embed_dim_in}"
         )
     rows = [aggregator.logits(bags.tokens(index)) for index in range(len(bags))]
@@ -135,7 +135,8 @@ def _fit(
         known = np.flatnonzero(labels != MISSING)
         if bags.classes[column] != len(task.classes):
             raise TrainingError(
-                f"{name}: bags have {bags.classes[column]} classes, the bundle {len(task.classes)}"
+                f"{name}: bags have {bags.classes[column]} classes, but the bundle has "
+                f"{len(task.classes)}"
             )
         logits = np.stack([rows[i][number][: len(task.classes)] for i in known.tolist()])
         found.append(_of_task(name, task.positive, logits, labels[known], sensitivity))
@@ -152,8 +153,8 @@ def _of_task(
     sick = labels == positive
     if min(sick.sum(), (~sick).sum()) < _LEAST:
         raise TrainingError(
-            f"{name}: {sick.sum()} positive and {(~sick).sum()} negative slides; calibration takes "
-            f"{_LEAST} of each at least"
+            f"{name}: {sick.sum()} positive and {(~sick).sum()} negative slides; calibration needs "
+            f"at least {_LEAST} of each"
         )
     temperature, before, after = fit_temperature(logits, labels)
     scaled = logits.astype(np.float64) / temperature

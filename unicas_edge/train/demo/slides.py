@@ -166,7 +166,7 @@ def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Know
             return Known(found["tokens"], found["labels"], found["chances"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingError(
-            f"{kept}: cannot be read ({error}); delete it to make it anew"
+            f"{kept}: cannot be read ({error}); delete it to make it again"
         ) from error
 
 

@@ -66,7 +66,7 @@ def check_name(name: str) -> None:
     """Raise `TrainingError` unless `name` can name a head."""
     if not re.fullmatch(NAME, name):
         raise TrainingError(
-            f"{name!r} cannot name a head: a letter a-z, then up to 63 of a-z, 0-9 and _"
+            f"{name!r} cannot be a head's name: use a letter a-z, then up to 63 of a-z, 0-9 and _"
         )
 
 

@@ -48,10 +48,10 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> State:
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{path}: cannot be read as a checkpoint ({line(error)}); choose another folder, or "
-            "delete it to begin anew"
+            "delete it to start again"
         ) from error
     if not isinstance(state, dict) or set(state) != _KEYS or state["format"] != FORMAT:
-        raise TrainingError(f"{path}: is no checkpoint of this version; choose another folder")
+        raise TrainingError(f"{path}: is not a checkpoint of this version; choose another folder")
     _check_identity(path, state["identity"], identity)
     return cast(State, state)
 
@@ -66,7 +66,7 @@ def _check_identity(path: Path, found: object, wanted: Mapping[str, Any]) -> Non
     try:
         there = json.loads(str(found))
     except ValueError as error:
-        raise TrainingError(f"{path}: is no checkpoint of this version") from error
+        raise TrainingError(f"{path}: is not a checkpoint of this version") from error
     if there == here:
         return
     a, b = _flat(there), _flat(here)
@@ -74,7 +74,7 @@ def _check_identity(path: Path, found: object, wanted: Mapping[str, Any]) -> Non
     shown = "; ".join(f"{key}: {a.get(key)} there, {b.get(key)} here" for key in keys[:_SHOWN])
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     raise TrainingError(
-        f"{path}: was made by another configuration ({shown}{more}); take that one, or choose "
+        f"{path}: was made with another configuration ({shown}{more}); use that one, or choose "
         "another folder"
     )
 

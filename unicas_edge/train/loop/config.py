@@ -59,7 +59,7 @@ class EncoderShape(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.like not in ARCHITECTURES:
-            raise ValueError(f"like = {self.like!r} is none of {', '.join(ARCHITECTURES)}")
+            raise ValueError(f"like = {self.like!r} is not one of {', '.join(ARCHITECTURES)}")
         vit = self.vit
         if vit.pool is not None or vit.size % vit.patch or vit.width % vit.heads:
             raise ValueError(
@@ -207,4 +207,4 @@ def read_config(source: str, kind: type[C]) -> C:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise TrainingError(f"{path}: {'; '.join(lines)}") from error
     except ValueError as error:  # TOML, UTF-8
-        raise TrainingError(f"{path}: is no TOML file: {error}") from error
+        raise TrainingError(f"{path}: is not a TOML file: {error}") from error
