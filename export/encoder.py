@@ -17,7 +17,7 @@ import onnx
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import Draft, check_places, new_bundle
-from unicas_edge.bundle.expert_storage import TensorFile
+from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.errors import AggregatorError, CheckpointError, OutputError
 from unicas_edge.export import aggregator, untrained, vit
 from unicas_edge.export.graph import Array, Storage
@@ -255,6 +255,6 @@ def _new_content(kind: Architecture, name: str) -> dict[str, Any]:
 def _imported(bundle: Bundle) -> bool:
     try:
         path = bundle.path(bundle.manifest.aggregator.file)
-        return _SOURCE in TensorFile(path).metadata
+        return _SOURCE in AggregatorTensors(path).metadata
     except AggregatorError:
         return False

@@ -116,7 +116,7 @@ def test_force_replaces_a_bundle_and_nothing_else(small, tmp_path):
         new.manifest(content_of(small, name="newer"))
     assert Bundle.load(target).manifest.name == "newer"
     (target / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="is no part of the bundle"):
+    with pytest.raises(OutputError, match="is not a file of the bundle"):
         with edited_copy(small, target, force=True):
             pytest.fail("was begun")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unicas_edge.bundle.expert_storage import TensorFile
+from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.core.arrays import Float32
 from unicas_edge.core.hashing import sha256
 from unicas_edge.errors import AggregatorError, CheckpointError
@@ -144,7 +144,7 @@ def _safetensors(path: Path) -> Checkpoint:
         return _narrow(values)
 
     try:
-        file = TensorFile(path)
+        file = AggregatorTensors(path)
     except AggregatorError as error:
         raise CheckpointError(str(error)) from error
     return Checkpoint(path, {key: tensor.shape for key, tensor in file.tensors.items()}, get)

@@ -15,6 +15,7 @@ from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
 from unicas_edge.core.files import atomic_write, output_error
+from unicas_edge.core.safetensors import with_sorted_metadata
 from unicas_edge.errors import TrainingError
 
 FORMAT = 1
@@ -96,18 +97,8 @@ def save_weights(
     """
     held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with atomic_write(path) as file:
-        file.write(_ordered(as_safetensors(held, None if metadata is None else dict(metadata))))
-
-
-def _ordered(data: bytes) -> bytes:
-    """Return a safetensors file with its metadata by name: the library's order changes each run."""
-    begin = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:begin])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors stay aligned to their elements
-    return len(text).to_bytes(8, "little") + text + data[begin:]
+        whole = as_safetensors(held, None if metadata is None else dict(metadata))
+        file.write(with_sorted_metadata(whole))
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
