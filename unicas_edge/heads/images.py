@@ -17,9 +17,10 @@ from unicas_edge.bundle.heads import View
 from unicas_edge.bundle.manifest import TileSpec
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import RegionError
+from unicas_edge.slide.formats import FIELD_SUFFIXES
 from unicas_edge.slide.jpeg import SOI, decode_into, frame_of
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+SUFFIXES = FIELD_SUFFIXES | {".tif", ".tiff", ".bmp"}
 _FORMATS = ("PNG", "TIFF", "BMP")
 #: Pixels a side. Below, nothing of a cell is to be seen; above, it is a slide: screen it.
 MIN_SIDE, MAX_SIDE = 8, 8192

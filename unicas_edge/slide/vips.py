@@ -25,7 +25,7 @@ from unicas_edge.slide.byte_counts import content_of
 from unicas_edge.slide.cache import DecodedCache
 from unicas_edge.slide.geometry import downsample_of
 from unicas_edge.slide.jpeg import SOI, frame_of
-from unicas_edge.slide.spacing import Hints, Measure, find_spacing
+from unicas_edge.slide.spacing import Hints, Stated, find_spacing
 from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, Place, TileTable, read_tables
 from unicas_edge.slide.tiff.survey import is_tiff, survey
 from unicas_edge.tiles.grid import Grid
@@ -227,8 +227,8 @@ def _single(path: Path, head: bytes) -> _Source:
         image = pyvips.Image.jpegload(str(path), access="random", fail_on="warning")
     else:
         raise UnsupportedSlideError(path, "neither a TIFF nor a PNG or JPEG image")
-    measure = Measure(1000 / image.xres, 1000 / image.yres, "image resolution")
-    return _Source([_stored(path, image, None)], Hints(resolution=measure))
+    stated = Stated(1000 / image.xres, 1000 / image.yres, "image resolution")
+    return _Source([_stored(path, image, None)], Hints(resolution=stated))
 
 
 def _verify_jpeg(path: Path) -> None:
