@@ -7,12 +7,13 @@ BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_native.p??) \
           $(shell find csrc -name '*.[ch]')
 
-.PHONY: screen test train-smoke lint types bench bench-aggregators clean
+.PHONY: screen test test-fast train-smoke lint types bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make screen [SLIDE=path] [OUT=out] [ARGS=--force]   install the runtime, screen a slide"
 	@echo "make test                            install what the tests need, lint and test"
+	@echo "make test-fast                       the tests that take seconds, without linting"
 	@echo "make train-smoke                     train everything on a handful of images"
 	@echo "make bench                           measure against the peers"
 	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
@@ -24,6 +25,9 @@ screen: $(VENV)/.runtime
 
 test: lint
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/.test
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 train-smoke: $(VENV)/.test
 	$(BIN)/python -m pytest tests/train/test_smoke.py

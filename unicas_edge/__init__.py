@@ -5,6 +5,13 @@
 >>> [(task.name, task.decision) for task in result.tasks]  # doctest: +SKIP
 
 Names are imported when first used, so that ``unicas-edge --help`` answers at once.
+
+Public, and kept from one release to the next: the names in ``__all__`` here; ``Slide``, ``Level``,
+``Spacing`` and ``open_slide`` of ``unicas_edge.slide``, and the entry points
+``unicas_edge.readers`` (plug-in readers); ``unicas_edge.errors``; ``unicas_edge.result``; the
+schemas of ``bundle.json`` and ``result.json`` (``unicas_edge/schemas``); the commands of
+``unicas-edge`` and what they write; the C header ``unicas_edge.h``. Every other module may move,
+and so may every name that begins with an underscore.
 """
 
 from __future__ import annotations
