@@ -4,7 +4,8 @@ VENV   ?= .venv
 OUT    ?= out
 SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
+NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_native.p??) \
+          $(shell find csrc -name '*.[ch]')
 
 .PHONY: screen test train-smoke lint types bench bench-aggregators clean
 .DEFAULT_GOAL := help
@@ -31,7 +32,7 @@ lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]')
 
 # mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.
 types: $(VENV)/.test

@@ -81,7 +81,7 @@ def test_forcing_a_reader(tmp_path):
     assert np.abs(images["tiff"] - images["vips"]).max() <= 3
     with pytest.raises(UnsupportedSlideError, match="no reader 'nope'; known: tiff, openslide"):
         open_slide(path, reader="nope")
-    with pytest.raises(UnsupportedSlideError, match="not a format of the reader 'folder'"):
+    with pytest.raises(UnsupportedSlideError, match="the reader 'folder' cannot read it"):
         open_slide(path, reader="folder")
 
 
