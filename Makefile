@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_native.p??) \
           $(shell find csrc -name '*.[ch]')
 
-.PHONY: screen test test-fast train-smoke lint types bench bench-aggregators clean
+.PHONY: screen test test-fast train-smoke lint types docs bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test                            install what the tests need, lint and test"
 	@echo "make test-fast                       the tests that take seconds, without linting"
 	@echo "make train-smoke                     train everything on a handful of images"
+	@echo "make docs                            build the documentation into site/"
 	@echo "make bench                           measure against the peers"
 	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
 
@@ -43,6 +44,9 @@ types: $(VENV)/.test
 	@rm -rf build/typed && mkdir -p build/typed/unicas_edge
 	@ln -s $(addprefix ../../../,$(wildcard unicas_edge/*) export profiles) build/typed/unicas_edge/
 	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q
