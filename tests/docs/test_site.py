@@ -1,73 +1,121 @@
-"""The documentation builds without a network or a warning; the README's links lead somewhere."""
+"""The documentation builds, offline and without a warning; links and commands in it are real."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from html.parser import HTMLParser
 
 import pytest
+import typer
 
+import unicas_edge
 from tests.support.places import ROOT
+from unicas_edge.cli.app import app
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"]
-LOADED = re.compile(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(https?:[^"'> ]+)""")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+WRITTEN = [*PAGES, *sorted((ROOT / "examples").rglob("*.md"))]
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    for needed in ("material", "mkdocstrings"):
+        pytest.importorskip(needed, reason="the extra `docs` is not installed")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         check=False,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-def test_every_page_of_docs_is_built(site):
-    pages = {
-        path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")
-    }
-    built = {path.parent.relative_to(site) for path in site.rglob("index.html")}
-    assert {str(page).removesuffix("index").rstrip("/") or "." for page in pages} <= {
-        str(page) for page in built
-    }
+class Loads(HTMLParser):
+    """What a page loads by itself, links to follow left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "source"):
+            self.found.append(given.get("src") or "")
+        if tag == "link":
+            self.found.append(given.get("href") or "")
 
 
-def test_public_names_are_documented(site):
-    text = (site / "api" / "unicas_edge" / "index.html").read_text()
-    for name in ("screen", "Session", "Bundle", "SlideResult", "Aggregator"):
-        assert f"unicas_edge.{name}" in text or f">{name}<" in text, name
+def test_a_page_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        loads = Loads()
+        loads.feed(page.read_text())
+        assert any(each.endswith(".css") for each in loads.found)
+        away = [each for each in loads.found if re.match(r"(https?:)?//", each)]
+        assert not away, page
 
 
-def test_pages_load_nothing_from_elsewhere(site):
-    for page in site.rglob("*.html"):
-        loaded = re.findall(
-            r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(https?:[^"'> ]+)""", page.read_text()
-        )
-        assert not loaded, f"{page.relative_to(site)}: {loaded}"
+def test_every_public_name_has_its_place_in_the_api_pages(site):
+    text = "".join(page.read_text() for page in (site / "api").glob("*.html"))
+    for public in unicas_edge.__all__:
+        assert public in text, public
+    for error in ("SlideError", "SessionError", "OutputError"):
+        assert f'id="unicas_edge.errors.{error}"' in text
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"]
-)
-def test_relative_links_lead_somewhere(name):
-    page = ROOT / name
-    targets = [
-        t for t in LINK.findall(page.read_text()) if not t.startswith(("http", "mailto", "#"))
-    ]
-    assert targets or name != "README.md"
-    missing = [t for t in targets if not (page.parent / t.partition("#")[0]).exists()]
-    assert not missing
+@pytest.mark.parametrize("path", WRITTEN, ids=name)
+def test_relative_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    for link in links:
+        if not re.match(r"https?://", link):
+            assert (path.parent / link).exists(), link
 
 
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().split()) <= 1100
+def test_the_readme_is_short_and_keeps_its_promises():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 1100
+    for kept in ("make screen", "make test", "Research use only; not a medical device"):
+        assert kept in text
+    for picture in (ROOT / "docs/images").iterdir():
+        assert picture.stat().st_size <= 200_000, picture
+
+
+def commands():
+    """Every command line of ours in the pages: (page, words)."""
+    for path in WRITTEN:
+        for block in re.findall(r"```sh\n(.*?)```", path.read_text(), flags=re.S):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0].endswith("unicas-edge"):
+                    yield name(path), words[1:]
+
+
+def options(words):
+    """Return the options of the command that `words` name; fail where there is no such command."""
+    command, rest = typer.main.get_command(app), list(words)
+    while hasattr(command, "commands"):
+        assert rest[0] in command.commands, rest
+        command = command.commands[rest.pop(0)]
+    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)}, rest
+
+
+def test_the_pages_use_commands_and_options_that_exist():
+    found = list(commands())
+    assert len(found) > 30
+    for page, words in found:
+        known, rest = options(words)
+        unknown = [w for w in rest if w.startswith("-") and w not in known]
+        assert not unknown, (page, words)
