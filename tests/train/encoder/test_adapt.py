@@ -20,7 +20,7 @@ from unicas_edge.models.architectures import ARCHITECTURES, ViT, parameter_shape
 from unicas_edge.train.compose.slide import Composer
 from unicas_edge.train.demo.data import EVERYTHING, HELD, load_demo_data
 from unicas_edge.train.encoder import pretrained
-from unicas_edge.train.encoder.adapt import adapt as adapting
+from unicas_edge.train.encoder.adapt import fit as adapting
 from unicas_edge.train.encoder.adapt.data import TILE_SOURCE, AdaptData, Picture, Pool, tile_pool
 from unicas_edge.train.encoder.adapt.views import cell_view, restained, tile_view
 from unicas_edge.train.encoder.model import VisionTransformer

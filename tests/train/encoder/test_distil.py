@@ -31,7 +31,7 @@ from unicas_edge.train.encoder.files import save_encoder, start_from  # noqa: E4
 from unicas_edge.train.encoder.pretrain import middles  # noqa: E402
 from unicas_edge.train.encoder.tile_sources import ImageTiles  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
-from unicas_edge.train.loop.loop import fit  # noqa: E402
+from unicas_edge.train.loop.fit import fit  # noqa: E402
 
 LARGE = replace(ARCHITECTURES["vit-ti16"].vit, size=64, width=40, depth=2, heads=4, hidden=64)
 

@@ -21,7 +21,7 @@ from unicas_edge.train.encoder.pretrain import SelfDistillation, Views, middles,
 from unicas_edge.train.encoder.rank import effective_rank, rank_figures  # noqa: E402
 from unicas_edge.train.encoder.tile_sources import ImageTiles  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
-from unicas_edge.train.loop.loop import LAST  # noqa: E402
+from unicas_edge.train.loop.fit import LAST  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from unicas_edge.train.encoder.tile_sources import TileSource
     from unicas_edge.train.loop.config import DistilConfig, PretrainConfig
-    from unicas_edge.train.loop.loop import History
+    from unicas_edge.train.loop.fit import History
 
 Config = Annotated[
     str, typer.Argument(help="TOML file, or the name of a configuration in this package.")

@@ -29,7 +29,7 @@ from unicas_edge.train.encoder.pretrain import middles, share_of_batch
 from unicas_edge.train.encoder.tile_sources import TileSource
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import DistilConfig
-from unicas_edge.train.loop.loop import History, fit
+from unicas_edge.train.loop.fit import History, fit
 from unicas_edge.train.loop.processes import device_of, place
 
 _CHUNK = 32

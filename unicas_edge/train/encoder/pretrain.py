@@ -30,7 +30,7 @@ from unicas_edge.train.encoder.rank import rank_figures
 from unicas_edge.train.encoder.tile_sources import TileSource
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import Dino, PretrainConfig
-from unicas_edge.train.loop.loop import History, fit
+from unicas_edge.train.loop.fit import History, fit
 from unicas_edge.train.loop.processes import place
 from unicas_edge.train.loop.settings import cosine
 
