@@ -27,6 +27,7 @@ from unicas_edge.train.encoder.files import load_encoder, save_encoder, start_fr
 from unicas_edge.train.encoder.model import VisionTransformer
 from unicas_edge.train.encoder.pretrain import middles, share_of_batch
 from unicas_edge.train.encoder.tile_sources import TileSource
+from unicas_edge.train.encoder.views import fine_tuning
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import DistilConfig
 from unicas_edge.train.loop.fit import History, fit
@@ -146,7 +147,7 @@ class Views:
 
     def __init__(self, source: TileSource, config: DistilConfig, count: int) -> None:
         self.source, self.count = source, count
-        self.augment = augment.fine_tuning(config.encoder.vit.size, config.scale)
+        self.augment = fine_tuning(config.encoder.vit.size, config.scale)
 
     def __call__(self, step: int) -> Tensor:
         """Return the batch of a step."""

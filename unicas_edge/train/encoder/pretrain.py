@@ -28,6 +28,7 @@ from unicas_edge.train.encoder.files import save_encoder, start_from
 from unicas_edge.train.encoder.model import VisionTransformer
 from unicas_edge.train.encoder.rank import rank_figures
 from unicas_edge.train.encoder.tile_sources import TileSource
+from unicas_edge.train.encoder.views import crop
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import Dino, PretrainConfig
 from unicas_edge.train.loop.fit import History, fit
@@ -50,8 +51,8 @@ class Views:
         c, kind = config.crops, ARCHITECTURES[config.encoder.like]
         jitter = augment.colours(c.brightness, c.contrast, c.saturation, c.hue, c.jitter_share)
         self.source, self.count, self.dino = source, count, config.dino
-        self.large = augment.crop(c.global_size, c.global_scale, jitter)
-        self.small = augment.crop(c.local_size, c.local_scale, jitter)
+        self.large = crop(c.global_size, c.global_scale, jitter)
+        self.small = crop(c.local_size, c.local_scale, jitter)
         self.local_count, self.side = c.local_count, c.global_size // config.encoder.vit.patch
         self.normalise = augment.normalise(kind.mean, kind.std)
 
@@ -64,8 +65,8 @@ class Views:
             batch["local"] = self._views(tiles, self.small, self.local_count)
         return batch
 
-    def _views(self, tiles: list[Tensor], crop: Any, times: int) -> Tensor:  # noqa: ANN401
-        views = [crop(tile) for _ in range(times) for tile in tiles]
+    def _views(self, tiles: list[Tensor], change: Any, times: int) -> Tensor:  # noqa: ANN401
+        views = [change(tile) for _ in range(times) for tile in tiles]
         normalised: Tensor = self.normalise(torch.stack(views))
         return normalised
 
