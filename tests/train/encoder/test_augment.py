@@ -8,15 +8,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 
-from tests.support.train_case import one_thread, picture  # noqa: E402
+from tests.support.train_case import picture  # noqa: E402
 from unicas_edge.train.encoder import augment  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    with one_thread():
-        yield
 
 
 def tile(side=96):

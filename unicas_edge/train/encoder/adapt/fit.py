@@ -23,6 +23,7 @@ from unicas_edge.train.encoder.adapt.data import TILE_SOURCE, AdaptData, Batch
 from unicas_edge.train.encoder.augment import normalise
 from unicas_edge.train.encoder.model import VisionTransformer
 from unicas_edge.train.loop.fit import Settings, fit
+from unicas_edge.train.loop.trainable import follow
 
 #: Labels are smoothed by so much (Szegedy et al., CVPR 2016): published labels have errors too.
 _SMOOTHING = 0.1
@@ -166,11 +167,7 @@ class Adaptation:
     def after_step(self, step: int) -> None:
         """Move the average; it follows closely at first, while there is little to average."""
         keep = min(self.settings.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mine, now in zip(
-                self.averaged.parameters(), self.encoder.parameters(), strict=True
-            ):
-                mine.lerp_(now, 1 - keep)
+        follow(self.averaged, self.encoder, keep)
 
     def validate(self) -> dict[str, float]:
         """Return nothing: the length of the run is fixed, so no data is spent on ending it."""
