@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unicas_edge.train.loop.loop import Settings, fit
+from unicas_edge.train.loop.fit import Settings, fit
 
 SETTINGS = Settings(
     steps=12,

@@ -10,8 +10,8 @@ from unicas_edge.errors import AggregatorError
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 pytest.importorskip("torchmil", reason="the extra `train` (torchmil) is not installed")
 
-from unicas_edge.train.aggregator.baselines.baselines import BASELINES  # noqa: E402
 from unicas_edge.train.aggregator.baselines.dtfree import KEEP, DTFree  # noqa: E402
+from unicas_edge.train.aggregator.baselines.mil import BASELINES  # noqa: E402
 
 
 def tokens_of(rng, n, width):

@@ -22,7 +22,7 @@ from tests.support.places import ROOT  # noqa: E402
 from unicas_edge.errors import OutputError, TrainingError  # noqa: E402
 from unicas_edge.train.loop.checkpoints import load_weights  # noqa: E402
 from unicas_edge.train.loop.curves import POINTS, curves_of, read_log  # noqa: E402
-from unicas_edge.train.loop.loop import BEST, LAST, Settings, fit  # noqa: E402
+from unicas_edge.train.loop.fit import BEST, LAST, Settings, fit  # noqa: E402
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
@@ -329,7 +329,7 @@ from pathlib import Path
 from dataclasses import replace
 from tests.support.loop_case import SETTINGS, Tiny, batch
 from unicas_edge.train.loop.feed import seed_all
-from unicas_edge.train.loop.loop import fit
+from unicas_edge.train.loop.fit import fit
 from unicas_edge.train.loop.processes import place
 torch.set_num_threads(1)
 model, here = Tiny(), place()

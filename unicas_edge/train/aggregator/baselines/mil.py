@@ -14,7 +14,7 @@ from torchmil.models import ABMIL, DTFDMIL, TransMIL
 from torchmil.nn import AttentionPool
 
 from unicas_edge.train.aggregator.baselines.dtfree import DTFree
-from unicas_edge.train.aggregator.tokens import check_tokens
+from unicas_edge.train.aggregator.model import check_tokens
 
 #: Of tokens inside TransMIL, attention MIL and DTFD-MIL alike.
 _INNER = 512
