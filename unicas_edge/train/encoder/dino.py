@@ -44,11 +44,11 @@ class Centre(nn.Module):
         """Return the teacher's softmax of logits [..., prototypes], centred and sharpened."""
         return ((told - self.center) / temperature).softmax(dim=-1)
 
-    @torch.no_grad()
     def follow(self, told: Tensor) -> None:
         """Move towards the mean of logits [..., prototypes]."""
-        mean = mean_of_all(told.flatten(0, -2).mean(dim=0))
-        self.center = self.center * self.kept + mean * (1 - self.kept)
+        with torch.no_grad():
+            mean = mean_of_all(told.flatten(0, -2).mean(dim=0))
+            self.center = self.center * self.kept + mean * (1 - self.kept)
 
 
 class TileLoss(Centre):

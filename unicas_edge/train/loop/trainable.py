@@ -32,8 +32,8 @@ class Trainable(Protocol):
         """Return figures by name, {} for none."""
 
 
-@torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, keep: float) -> None:
     """Move the parameters of `average` towards `module`'s, keeping a share `keep` of themselves."""
-    for mine, now in zip(average.parameters(), module.parameters(), strict=True):
-        mine.lerp_(now, 1 - keep)
+    with torch.no_grad():
+        for mine, now in zip(average.parameters(), module.parameters(), strict=True):
+            mine.lerp_(now, 1 - keep)
