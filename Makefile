@@ -4,15 +4,18 @@ VENV   ?= .venv
 OUT    ?= out
 SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard unicas_edge/_native.p?? csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.h)
+NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_native.p??) \
+          $(shell find csrc -name '*.[ch]')
 
-.PHONY: screen test train-smoke lint types bench bench-aggregators clean
+.PHONY: screen test test-fast train-smoke lint types docs bench bench-aggregators clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make screen [SLIDE=path] [OUT=out] [ARGS=--force]   install the runtime, screen a slide"
 	@echo "make test                            install what the tests need, lint and test"
+	@echo "make test-fast                       the tests that take seconds, without linting"
 	@echo "make train-smoke                     train everything on a handful of images"
+	@echo "make docs                            build the documentation into site/"
 	@echo "make bench                           measure against the peers"
 	@echo "make bench-aggregators [ARGS=...]    the aggregator beside PyTorch and other aggregators"
 
@@ -24,6 +27,9 @@ screen: $(VENV)/.runtime
 test: lint
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+test-fast: $(VENV)/.test
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
 train-smoke: $(VENV)/.test
 	$(BIN)/python -m pytest tests/train/test_smoke.py
 
@@ -31,13 +37,16 @@ lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.[ch]' 'tests/c/*.[ch]')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]')
 
 # mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.
 types: $(VENV)/.test
 	@rm -rf build/typed && mkdir -p build/typed/unicas_edge
 	@ln -s $(addprefix ../../../,$(wildcard unicas_edge/*) export profiles) build/typed/unicas_edge/
 	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider -q

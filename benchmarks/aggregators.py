@@ -202,7 +202,7 @@ def markdown(found: dict[str, dict]) -> str:
     return "\n".join(parts)
 
 
-def measure(contest: Contest, options: argparse.Namespace) -> dict[str, dict]:
+def every_figure(contest: Contest, options: argparse.Namespace) -> dict[str, dict]:
     """Return everything this program measures, by kind and by number of tiles."""
     tokens, quick, rounds = real_tokens(), options.quick, options.rounds
     bags = {n: bag_of(tokens, n) for n in options.n}
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with files_of(options.aggregator or ["golden"]) as files:
         contest = Contest(files, options.threads)
-        found = measure(contest, options)
+        found = every_figure(contest, options)
     print(markdown(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -25,10 +25,12 @@ from safetensors.numpy import save_file
 from benchmarks.harness import ROOT, machine, table
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import EngineRun, Gate
-from unicas_edge.engines import Model
-from unicas_edge.engines.choice import installed, models, reference
-from unicas_edge.screening.screener import Options, Screener
-from unicas_edge.verification.engine_process import probe
+from unicas_edge.engines import Candidate
+from unicas_edge.engines.choice import candidates, reference
+from unicas_edge.engines.registry import missing
+from unicas_edge.screening.options import Options
+from unicas_edge.screening.screener import Screener
+from unicas_edge.verification.engine_process import encode_apart
 from unicas_edge.verification.tile_samples import sample_slides
 from unicas_edge.verification.verify import cosine, verify, write_verification
 
@@ -121,19 +123,22 @@ def eager(work: Path, tiles: np.ndarray) -> tuple[np.ndarray, float]:
     return np.load(work / "tokens.npy"), json.loads(done.stdout)["tiles_per_second"]
 
 
-def contestants(bundles: list[Bundle]) -> dict[str, tuple[Bundle, Model]]:
+def contestants(bundles: list[Bundle]) -> dict[str, tuple[Bundle, Candidate]]:
     """Return by label the engines of the exported bundle, and the form of each further one."""
     first, *others = bundles
-    found = {f"{m.backend} {m.precision}": (first, m) for m in models(first) if installed(m)}
+    here = [c for c in candidates(first) if missing(c.backend) is None]
+    found = {f"{c.backend} {c.precision}": (first, c) for c in here}
     for bundle in others:
-        model = next(m for m in models(bundle) if m.path != reference(bundle).path)
-        found[f"{model.backend} {model.precision}, own form"] = (bundle, model)
+        form = next(c for c in candidates(bundle) if c.path != reference(bundle).path)
+        found[f"{form.backend} {form.precision}, own form"] = (bundle, form)
     return found
 
 
-def verified(bundle: Bundle, model: Model, slides: list[Path], tiles: int) -> EngineRun | None:
-    """Return the run of a model, verified now unless it was before; None: it does not run here."""
-    kind = (model.backend, model.precision)
+def verified(
+    bundle: Bundle, candidate: Candidate, slides: list[Path], tiles: int
+) -> EngineRun | None:
+    """Return its run, verified now unless it was before; None: it does not run here."""
+    kind = (candidate.backend, candidate.precision)
     for _ in range(2):
         found = Bundle.load(bundle.root).manifest.verification
         for run in found.runs if found else ():
@@ -157,8 +162,8 @@ def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> d
     samples = sample_slides(slides[1:], bundles[0], options.tiles, MPP)
     tiles = np.concatenate([sample.normalised(bundles[0]) for sample in samples])
     rows: dict[str, dict] = {}
-    for label, (bundle, model) in contestants(bundles).items():
-        run = verified(bundle, model, slides[1:], options.tiles)
+    for label, (bundle, candidate) in contestants(bundles).items():
+        run = verified(bundle, candidate, slides[1:], options.tiles)
         if run is not None:
             verdict = "; ".join(run.shortfalls(Gate())) or "passed"
             rows[label] = run.model_dump() | {"verdict": verdict, "ratios": []}
@@ -166,7 +171,7 @@ def contest(work: Path, bundles: list[Bundle], slides: list[Path], options) -> d
         expected, base = eager(work, tiles)
         print(f"torch eager: {base:.3f} tiles/s")
         for label, row in rows.items():
-            found = probe(*contestants(bundles)[label], tiles)
+            found = encode_apart(*contestants(bundles)[label], tiles)
             row["ratios"].append(found.tiles_per_second / base)
             row["cosine_to_torch"] = float(cosine(found.tokens, expected).mean())
     return {label: row | {"ratio": median(row["ratios"])} for label, row in rows.items()}

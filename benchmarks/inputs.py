@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.harness import ROOT
 from unicas_edge.bundle.aggregator_file import parameter_shapes
-from unicas_edge.bundle.expert_storage import Experts, TensorFile
+from unicas_edge.bundle.expert_storage import AggregatorTensors, Experts
 from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.export.experts import write_experts
 
@@ -75,7 +75,7 @@ def make_golden(folder: Path) -> list[Path]:
 def _converted(source: Path, experts: Experts) -> Path:
     target = source.with_name(f"{experts}.safetensors")
     with target.open("wb") as out:
-        write_experts(TensorFile(source), out, experts)
+        write_experts(AggregatorTensors(source), out, experts)
     return target
 
 

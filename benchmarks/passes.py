@@ -168,7 +168,7 @@ def measured(
     }
 
 
-def measure(files: list[Path], options: argparse.Namespace) -> dict[str, object]:
+def every_figure(files: list[Path], options: argparse.Namespace) -> dict[str, object]:
     """Return everything this program measures: the machine, its peaks, and each file's figures."""
     tokens, found = real_tokens(), {}
     before, load = measured_peak(options.threads), os.getloadavg()[0]
@@ -256,7 +256,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     with files_of(options.aggregator or ["golden"]) as files:
-        found = measure(files, options)
+        found = every_figure(files, options)
     print(markdown(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

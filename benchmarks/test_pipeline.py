@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.harness import alternate, ratio
 from unicas_edge.bundle import Bundle
-from unicas_edge.screening.screener import Options, Screener
+from unicas_edge.screening.options import Options
+from unicas_edge.screening.screener import Screener
 from unicas_edge.screening.session import grid_for
 from unicas_edge.slide import open_slide
 from unicas_edge.tiles.normalise import Normaliser, centre_crop

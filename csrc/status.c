@@ -1,3 +1,4 @@
+/* What the library says of itself: texts of ue_status, its version. */
 #include "unicas_edge.h"
 
 const char *ue_status_text(ue_status status) {
@@ -36,6 +37,11 @@ const char *ue_status_text(ue_status status) {
     return "unknown status";
 }
 
+/* unicas_edge/__init__.py has the version; CMakeLists.txt and setup.py read it there. */
+#ifndef UE_VERSION
+#define UE_VERSION 0
+#endif
+
 uint32_t ue_version(void) {
-    return 0 << 16 | 2 << 8 | 0;
+    return UE_VERSION;
 }

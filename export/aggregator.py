@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from pydantic import ValidationError
 
 from unicas_edge.bundle.aggregator_file import parameter_shapes
 from unicas_edge.bundle.manifest import AggregatorConfig
+from unicas_edge.core.safetensors import layout
 from unicas_edge.errors import CheckpointError
 from unicas_edge.models.architectures import Shape
 from unicas_edge.models.checkpoint import Checkpoint, check_fit
@@ -87,13 +87,7 @@ def write_safetensors(
     found: Checkpoint, shapes: Mapping[str, Shape], metadata: Mapping[str, str], out: BinaryIO
 ) -> None:
     """Write the tensors as float32 safetensors, one in memory at a time."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for key, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that every tensor is aligned to its element
-    out.write(len(text).to_bytes(8, "little") + text)
+    header, _ = layout(((key, "F32", shape) for key, shape in shapes.items()), metadata)
+    out.write(header)
     for key in shapes:
         out.write(np.ascontiguousarray(found.read(key)).reshape(-1).view(np.uint8).data)

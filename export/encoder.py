@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
-from unicas_edge.bundle.expert_storage import TensorFile
-from unicas_edge.bundle.manifest import Manifest
+from unicas_edge.bundle.edit import Draft, check_places, new_bundle
+from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.errors import AggregatorError, CheckpointError, OutputError
 from unicas_edge.export import aggregator, untrained, vit
-from unicas_edge.export.copying import link_file, sha256
 from unicas_edge.export.graph import Array, Storage
 from unicas_edge.models.architectures import (
     ARCHITECTURES,
@@ -75,7 +72,7 @@ def export_encoder(
     `OutputError` for a target that is in the way or cannot be written.
     """
     if matrix is not None and not uint8:
-        raise CheckpointError("a colour matrix is folded into grey levels: give --uint8 with it")
+        raise CheckpointError("a colour matrix needs --uint8; give both")
     check_places(checkpoint, target, force=force)
     name_of, found = identify(as_timm(load(checkpoint)), architecture)
     kind = ARCHITECTURES[name_of]
@@ -85,16 +82,16 @@ def export_encoder(
     if levels:
         notes["grey_levels"] = json.dumps(asdict(levels))
     config = untrained.CONFIG.model_copy(update={"embed_dim_in": kind.vit.out_width})
-    with staging(target, force=force) as folder:
-        files = write_encoder(kind.vit, found.read, folder, target, storage, levels, notes)
-        with new_file(folder, target, AGGREGATOR) as out:
+    with new_bundle(target, force=force) as new:
+        write_encoder(kind.vit, found.read, new, storage, levels, notes)
+        with new.put(AGGREGATOR) as out:
             out.write(untrained.aggregator_bytes(config))
         content = _new_content(kind, name or name_of)
         content["encoder"] |= {"architecture": name_of, "source_sha256": source, "storage": storage}
         content["input"]["dtype"] = "uint8" if uint8 else "float32"
         content["aggregator"]["config"] = config.model_dump(mode="json")
-        bundle = _finish(content, [*files, AGGREGATOR], folder, target)
-    return Exported(replace(bundle, root=target), found.notes)
+        new.manifest(content)
+    return Exported(new.bundle, found.notes)
 
 
 def export_aggregator(
@@ -115,7 +112,7 @@ def export_aggregator(
     """
     if not target.exists():
         raise OutputError(
-            f"{target}: no bundle there; import its encoder first: "
+            f"{target}: no bundle there; make it from an encoder first: "
             f"unicas-edge export encoder CHECKPOINT -o {target}"
         )
     old = Bundle.load(target)
@@ -132,8 +129,8 @@ def export_aggregator(
     named = tasks or dict.fromkeys(untrained.TASKS, 0.5)
     if len(named) != config.num_tasks:
         raise CheckpointError(
-            f"{checkpoint}: has {config.num_tasks} tasks, {len(named)} are named "
-            f"({', '.join(named)}); name each in order with --task NAME=THRESHOLD"
+            f"{checkpoint}: has {config.num_tasks} tasks, but {len(named)} names are given "
+            f"({', '.join(named)}); give each in order with --task NAME=THRESHOLD"
         )
     meta = {"config": config.model_dump_json(), _SOURCE: digest(checkpoint)}
     content = old.manifest.model_dump(mode="json") | {"verification": None}
@@ -146,14 +143,13 @@ def export_aggregator(
     content["demonstration"] = content["trained"] and old.manifest.demonstration  # its encoder's
     if content["trained"]:
         content["intended_use"] = content["intended_use"].removeprefix(_UNTRAINED)
-    kept = [n for n in old.manifest.files if n not in (old.manifest.aggregator.file, AGGREGATOR)]
-    with staging(target, force=True) as folder:
-        for file in kept:
-            link_file(old.path(file), folder, target, file)
-        with new_file(folder, target, AGGREGATOR) as out:
+    with new_bundle(target, force=True) as new:
+        new.link_all(old)
+        new.drop(old.manifest.aggregator.file)
+        with new.put(AGGREGATOR) as out:
             aggregator.write_safetensors(found, found.shapes, meta, out)
-        bundle = _finish(content, [*kept, AGGREGATOR], folder, target)
-    return Exported(replace(bundle, root=target), found.notes)
+        new.manifest(content)
+    return Exported(new.bundle, found.notes)
 
 
 def identify(found: Checkpoint, architecture: str = "auto") -> tuple[str, Checkpoint]:
@@ -199,13 +195,12 @@ def shapes_of(architecture: str) -> dict[str, Shape]:
 def write_encoder(
     shape: ViT,
     weight: Callable[[str], Array],
-    folder: Path,
-    target: Path,
+    new: Draft,
     storage: Storage,
     levels: vit.GreyLevels | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write the encoder into the staged `folder` of `target`; return the names of its files.
+    """Put the encoder into the bundle in the making; return the names of its files.
 
     One tensor is in memory at a time where the weights lie beside the model.
     """
@@ -214,13 +209,13 @@ def write_encoder(
     files = [ENCODER]
     if size > MAX_INLINE_BYTES:
         files.append(DATA)
-        with new_file(folder, target, DATA) as data:
+        with new.put(DATA) as data:
             model = vit.build(shape, weight, **options, data=data, location=DATA)
     else:
         model = vit.build(shape, weight, **options)
-    with new_file(folder, target, ENCODER) as out:
+    with new.put(ENCODER) as out:
         out.write(model.SerializeToString(deterministic=True))
-    onnx.checker.check_model(str(folder / ENCODER))
+    onnx.checker.check_model(str(new.path(ENCODER)))
     return files
 
 
@@ -257,18 +252,9 @@ def _new_content(kind: Architecture, name: str) -> dict[str, Any]:
     }
 
 
-def _finish(content: dict[str, Any], files: list[str], folder: Path, target: Path) -> Bundle:
-    """Write the manifest with the hashes of `files` into the staged folder, and load the bundle."""
-    content["files"] = {name: sha256(folder.joinpath(*name.split("/"))) for name in sorted(files)}
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    with new_file(folder, target, MANIFEST_NAME) as out:
-        out.write(text.encode())
-    return Bundle.load(folder)
-
-
 def _imported(bundle: Bundle) -> bool:
     try:
         path = bundle.path(bundle.manifest.aggregator.file)
-        return _SOURCE in TensorFile(path).metadata
+        return _SOURCE in AggregatorTensors(path).metadata
     except AggregatorError:
         return False

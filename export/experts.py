@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,22 +14,21 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.aggregator.bag_files import find_bags, read_bag
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.bundle.expert_storage import (
     DTYPES,
-    NUMPY,
     PRECISIONS,
     SCALE,
+    AggregatorTensors,
     Experts,
-    TensorFile,
     encode,
     is_expert,
 )
-from unicas_edge.bundle.manifest import ExpertStorage, Manifest, Task
+from unicas_edge.bundle.manifest import ExpertStorage, Task
+from unicas_edge.core.safetensors import NUMPY, layout
 from unicas_edge.errors import AggregatorError, BundleError
 from unicas_edge.screening.decide import probability
 
-_CHUNK = 1 << 20
 _ORIGINAL = "convert from the original bundle"
 
 
@@ -59,29 +56,22 @@ def convert(
     a source that is converted already or less precise than asked; `AggregatorError` for weights or
     bags that do not fit; `OutputError` for a target that is in the way or cannot be written.
     """
-    check_places(source.root, target, force=force)
     spec = source.manifest.aggregator
     weights = source.path(spec.file)
-    file = TensorFile(weights)
+    file = AggregatorTensors(weights)
     _check_precision(source, file.experts(), experts)
     paths = find_bags(list(bags))
-    before = measure(Aggregator.load(weights), source.manifest.tasks, paths)
-    with staging(target, force=force) as folder:
-        for name in source.manifest.files:
-            with new_file(folder, target, name) as out:
-                if name == spec.file:
-                    write_experts(file, out, experts)
-                else:
-                    _copy(source.path(name), out)
-        after = measure(Aggregator.load(folder / spec.file), source.manifest.tasks, paths)
-        storage = record(
-            experts, source.manifest.files[spec.file], source.manifest.tasks, before, after
-        )
-        text = _manifest(source.manifest, storage, folder / spec.file)
-        with new_file(folder, target, MANIFEST_NAME) as out:
-            out.write(text)
-        written = Bundle.load(folder)
-    return replace(written, root=target)
+    tasks = source.manifest.tasks
+    with edited_copy(source, target, force=force) as new:
+        before = measure(Aggregator.load(weights), tasks, paths)
+        with new.put(spec.file) as out:
+            write_experts(file, out, experts)
+        after = measure(Aggregator.load(new.path(spec.file)), tasks, paths)
+        storage = record(experts, source.manifest.files[spec.file], tasks, before, after)
+        content = source.manifest.model_dump(mode="json")
+        content["aggregator"]["storage"] = storage.model_dump()
+        new.manifest(content)
+    return new.bundle
 
 
 def describe(bundle: Bundle) -> str:
@@ -90,7 +80,7 @@ def describe(bundle: Bundle) -> str:
     `BundleError` where the manifest's record is not how the file stores them.
     """
     spec = bundle.manifest.aggregator
-    stored, storage = TensorFile(bundle.path(spec.file)).experts(), spec.storage
+    stored, storage = AggregatorTensors(bundle.path(spec.file)).experts(), spec.storage
     if storage is None:
         return f"experts stored as {stored}"
     if storage.experts != stored:
@@ -138,40 +128,35 @@ def record(
     )
 
 
-def write_experts(file: TensorFile, out: BinaryIO, experts: Experts) -> None:
+def write_experts(file: AggregatorTensors, out: BinaryIO, experts: Experts) -> None:
     """Write the safetensors file `file` to `out` with its experts stored as `experts`.
 
     All other tensors and the metadata stay as they are. One tensor is in memory at a time.
     `AggregatorError`, naming the key, for an expert that `experts` cannot hold.
     """
-    places, header = _layout(file, experts)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that every tensor is aligned to its element
-    out.write(len(text).to_bytes(8, "little") + text)
+    header, places = _layout(file, experts)
+    out.write(header)
     for key in file.tensors:
         for name, values in _stored(file, key, experts):
-            out.seek(8 + len(text) + places[name])
+            out.seek(len(header) + places[name])
             out.write(values.reshape(-1).view(np.uint8).data)
 
 
-def _layout(file: TensorFile, experts: Experts) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return where each tensor begins after the header, and the header: widest elements first."""
+def _layout(file: AggregatorTensors, experts: Experts) -> tuple[bytes, dict[str, int]]:
+    """Return the header, and where each tensor begins after it: widest elements first."""
     entries: list[tuple[str, str, tuple[int, ...]]] = []
     for key, tensor in file.tensors.items():
         dtype = DTYPES[experts] if is_expert(key) else tensor.dtype
         entries.append((key, dtype, tensor.shape))
         if dtype == "I8":
             entries.append((key + SCALE, "F32", tensor.shape[:1]))
-    header: dict[str, Any] = {"__metadata__": file.metadata}
-    places, begin = {}, 0
-    for key, dtype, shape in sorted(entries, key=lambda e: (-np.dtype(NUMPY[e[1]]).itemsize, e[0])):
-        end = begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY[dtype]).itemsize
-        header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-        places[key], begin = begin, end
-    return places, header
+    entries.sort(key=lambda entry: (-np.dtype(NUMPY[entry[1]]).itemsize, entry[0]))
+    return layout(entries, file.metadata)
 
 
-def _stored(file: TensorFile, key: str, experts: Experts) -> Iterator[tuple[str, NDArray[Any]]]:
+def _stored(
+    file: AggregatorTensors, key: str, experts: Experts
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the tensor `key` as it is to be stored, and its scales if it becomes int8."""
     if not is_expert(key) or file.tensors[key].dtype == DTYPES[experts]:
         yield key, file.stored(key)
@@ -196,27 +181,3 @@ def _check_precision(source: Bundle, stored: Experts, wanted: Experts) -> None:
             f"{name}: its experts are {stored}, and {wanted} would add bytes but no precision; "
             f"{_ORIGINAL}, or to a storage no more precise than {stored}"
         )
-
-
-def _copy(path: Path, out: BinaryIO) -> None:
-    for block in _blocks(path):
-        out.write(block)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK):
-                yield block
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _manifest(source: Manifest, storage: ExpertStorage, weights: Path) -> bytes:
-    """Return ``bundle.json``: the source's, with the record and the hash of the new weights."""
-    content = source.model_dump(mode="json")
-    content["aggregator"]["storage"] = storage.model_dump()
-    with weights.open("rb") as file:
-        content["files"][source.aggregator.file] = hashlib.file_digest(file, "sha256").hexdigest()
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    return text.encode()

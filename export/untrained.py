@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from unicas_edge.bundle.aggregator_file import parameter_shapes
-from unicas_edge.bundle.bundle import MANIFEST_NAME
+from unicas_edge.bundle.edit import new_bundle
 from unicas_edge.bundle.manifest import AggregatorConfig, Manifest
 from unicas_edge.export import vit
 
@@ -145,13 +145,13 @@ def task(name: str, threshold: float = 0.5, classes: int = 2) -> dict[str, Any]:
 
 
 def write(folder: Path) -> None:
-    """Write the untrained bundle into `folder`, creating it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {ENCODER: encoder_bytes(), AGGREGATOR: aggregator_bytes()}
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    text = manifest(files).model_dump_json(indent=2) + "\n"
-    (folder / MANIFEST_NAME).write_bytes(text.encode())
+    """Write the untrained bundle into the new folder `folder`."""
+    files = {AGGREGATOR: aggregator_bytes(), ENCODER: encoder_bytes()}
+    with new_bundle(folder, force=False) as new:
+        for name, data in files.items():
+            with new.put(name) as out:
+                out.write(data)
+        new.manifest(manifest(files).model_dump(mode="json"))
 
 
 def main() -> None:

@@ -25,6 +25,13 @@ def _folder(variable: str, default: str) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes real data, so that `-m "not data"` leaves it out."""
+    for item in items:
+        if {"data_dir", "golden_dir"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("data")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     return _folder("UNICAS_EDGE_DATA", "shared/data")

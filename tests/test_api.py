@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -29,6 +30,21 @@ def test_the_public_names():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'scren'"):
         unicas_edge.scren  # noqa: B018
+
+
+def test_what_is_public_is_there():
+    """The modules and names that the package's docstring promises."""
+    for name in unicas_edge.__all__:
+        assert getattr(unicas_edge, name) is not None
+    assert set(unicas_edge.__all__) <= set(dir(unicas_edge))
+    for module, names in {
+        "slide": ["Slide", "Level", "Spacing", "open_slide"],
+        "errors": ["UnicasError", "SlideError", "BundleError"],
+        "result": ["SlideResult"],
+        "bundle": ["Bundle"],
+    }.items():
+        found = importlib.import_module(f"unicas_edge.{module}")
+        assert not [name for name in names if not hasattr(found, name)]
 
 
 def test_the_command_line_starts_without_the_heavy_libraries():

@@ -1,10 +1,17 @@
 """unicas-edge: screens cervical cytology slides on the computer beside the scanner.
 
->>> import unicas_edge
->>> result = unicas_edge.screen("slide.svs")            # doctest: +SKIP
->>> [(task.name, task.decision) for task in result.tasks]  # doctest: +SKIP
+    import unicas_edge
+    result = unicas_edge.screen("slide.svs")
+    [(task.name, task.decision) for task in result.tasks]
 
 Names are imported when first used, so that ``unicas-edge --help`` answers at once.
+
+Public, and kept from one release to the next: the names in ``__all__`` here; ``Slide``, ``Level``,
+``Spacing`` and ``open_slide`` of ``unicas_edge.slide``, and the entry points
+``unicas_edge.readers`` (plug-in readers); ``unicas_edge.errors``; ``unicas_edge.result``; the
+schemas of ``bundle.json`` and ``result.json`` (``unicas_edge/schemas``); the commands of
+``unicas-edge`` and what they write; the C header ``unicas_edge.h``. Every other module may move,
+and so may every name that begins with an underscore.
 """
 
 from __future__ import annotations

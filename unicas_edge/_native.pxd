@@ -1,4 +1,4 @@
-# What of csrc/unicas_edge.h the Cython module calls.
+# What of csrc/include/unicas_edge.h the Cython module calls.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -27,6 +27,8 @@ cdef extern from "unicas_edge.h" nogil:
         uint64_t laplacian_count
 
     const char *ue_status_text(ue_status status)
+    uint32_t ue_version()
+    size_t ue_usable_cores()
     const char *ue_variant_name(size_t index)
     ue_status ue_normalise(
         const ue_image *image, const float *affine, ue_dtype dtype, void *dst,
@@ -57,7 +59,6 @@ cdef extern from "unicas_edge.h" nogil:
 
     enum: UE_PASSES
 
-    uint32_t ue_version()
     ue_status ue_aggregator_open(
         const char *path, const ue_aggregator_options *options, ue_aggregator **aggregator,
     )

@@ -1,4 +1,6 @@
-"""The C kernels of ``csrc/unicas_edge.h``, which states their arithmetic. All release the GIL.
+"""The C functions of ``csrc/include/unicas_edge.h``, which states their arithmetic.
+
+All release the GIL.
 
 `pixels` is uint8 RGB [height, width, 3]; rows may lie any number of bytes apart (a crop, a flip),
 but are contiguous themselves. `variant` is one of `variants()`; None is `active()`, the best.
@@ -7,6 +9,12 @@ Whatever does not fit raises ValueError (TypeError, BufferError where it is no s
 
 import numpy as np
 from numpy.typing import NDArray
+
+def version() -> tuple[int, int, int]:
+    """Return the version that the C library was built as: major, minor, patch."""
+
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy, as ``ue_usable_cores`` counts them."""
 
 def variants() -> tuple[str, ...]:
     """Return the variants that this processor can run, best first, "portable" last."""

@@ -5,7 +5,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -33,6 +33,18 @@ cdef int check(ue_status status) except -1:
     if status != UE_OK:
         raise ValueError((<bytes>ue_status_text(status)).decode())
     return 0
+
+
+def version() -> tuple[int, int, int]:
+    cdef uint32_t number = ue_version()
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def usable_cores() -> int:
+    cdef size_t cores
+    with nogil:
+        cores = ue_usable_cores()
+    return cores
 
 
 def variants() -> tuple[str, ...]:

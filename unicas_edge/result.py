@@ -6,7 +6,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from unicas_edge.core.values import Frozen
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained weights: probabilities mean nothing"
@@ -36,13 +38,13 @@ def caution(weights: Weights) -> str | None:
     return DEMONSTRATION if weights.demonstration else None
 
 
-class Model(BaseModel):
-    """Frozen; an unknown key is an error."""
+class Recorded(Frozen):
+    """A part of a result. Figures may be NaN or infinite; JSON has neither and says null."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="null")
 
 
-class SlideInfo(Model):
+class SlideInfo(Recorded):
     """Which pixels were screened. Sizes in level-0 pixels; `sha256` of the file, if it is one.
 
     `offset_x`, `offset_y` are where our (0, 0) lies in the frame of the file's own format: not
@@ -62,7 +64,7 @@ class SlideInfo(Model):
     sha256: str | None = None
 
 
-class BundleInfo(Model):
+class BundleInfo(Recorded):
     """Which model answered: the SHA-256 of every file it consists of."""
 
     name: str
@@ -72,7 +74,7 @@ class BundleInfo(Model):
     files: dict[str, str]
 
 
-class Preprocessing(Model):
+class Preprocessing(Recorded):
     """How pixels became model input; `colour_matrix` is 3 x 4, of (R, G, B, 1), in grey levels."""
 
     tile_px: int
@@ -85,7 +87,7 @@ class Preprocessing(Model):
     std: list[float]
 
 
-class Engine(Model):
+class Engine(Recorded):
     """What ran the encoder and the kernels.
 
     `unverified` says why this engine and precision should not have screened, None if they may.
@@ -101,7 +103,7 @@ class Engine(Model):
     unverified: str | None = None
 
 
-class Failure(Model):
+class Failure(Recorded):
     """A tile that could not be read: its level-0 place and the cause."""
 
     x: int
@@ -109,7 +111,7 @@ class Failure(Model):
     cause: str
 
 
-class Coverage(Model):
+class Coverage(Recorded):
     """What became of the planned tiles; planned = encoded + background + sparse + failed.
 
     `coverage` is the share of planned tiles that were read (or known to be empty).
@@ -126,7 +128,7 @@ class Coverage(Model):
     failures: list[Failure]
 
 
-class Adequacy(Model):
+class Adequacy(Recorded):
     """Whether enough was seen to say anything, and if not, why."""
 
     satisfactory: bool
@@ -135,7 +137,7 @@ class Adequacy(Model):
     in_focus_tiles: int
 
 
-class TopTile(Model):
+class TopTile(Recorded):
     """A tile that carried the decision; level-0 frame, `attention` is its share of the mass."""
 
     x: int
@@ -145,7 +147,7 @@ class TopTile(Model):
     attention: float
 
 
-class TaskResult(Model):
+class TaskResult(Recorded):
     """One diagnosis. `probability` is None where no tile could be encoded."""
 
     name: str
@@ -156,7 +158,7 @@ class TaskResult(Model):
     top_tiles: list[TopTile]
 
 
-class Detection(Model):
+class Detection(Recorded):
     """An abnormal cell, in level-0 pixels."""
 
     x: int
@@ -167,7 +169,7 @@ class Detection(Model):
     score: float
 
 
-class SlideResult(Model):
+class SlideResult(Recorded):
     """The result of one slide.
 
     `features` float32 [N, D] are the CLS tokens in canonical order; `tiles` has a row for every

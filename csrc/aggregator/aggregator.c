@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memory.h"
 #include "state.h"
+#include "system/clock.h"
+#include "system/memory.h"
 
-/* ---- creation
- * ------------------------------------------------------------------------------------ */
+/* ---- creation -------------------------------------------------------------------------------- */
 
 static ue_status start(ue_aggregator *aggregator, size_t threads, const char *variant) {
     const struct ue_config *config = &aggregator->weights.config;
@@ -23,7 +23,7 @@ static ue_status start(ue_aggregator *aggregator, size_t threads, const char *va
     if (!aggregator->kernels)
         return ue_fail(&aggregator->error, UE_NO_SUCH_VARIANT,
                        "this processor runs no variant called %.32s", variant);
-    aggregator->pool = ue_pool_create(threads ? threads : ue_processors());
+    aggregator->pool = ue_pool_create(threads ? threads : ue_usable_cores());
     if (!aggregator->pool || !ue_prepare(aggregator))
         return ue_fail(&aggregator->error, UE_NO_MEMORY,
                        "not enough memory, or threads, for the aggregator");
@@ -132,37 +132,7 @@ size_t ue_aggregator_classes(const ue_aggregator *aggregator, size_t task) {
     return config && task < config->num_tasks ? config->classes[task] : 0;
 }
 
-/* ---- work on bags
- * -------------------------------------------------------------------------------- */
-
-struct bag_work {
-    const struct ue_run *run;
-    ue_bag_fn work;
-    size_t first[UE_BATCH + 1]; /* item at which each bag begins */
-};
-
-static void do_bag_item(void *context, size_t item, size_t worker) {
-    const struct bag_work *all = context;
-    size_t b = 0;
-    while (item >= all->first[b + 1])
-        b++;
-    struct ue_bag *bag = all->run->bags[b];
-    all->work(all->run, bag, item - all->first[b], bag->scratch + worker * bag->scratch_bytes);
-}
-
-void ue_each_bag(const struct ue_run *run, ue_items_fn items, ue_bag_fn work) {
-    struct bag_work all = {.run = run, .work = work};
-    for (size_t b = 0; b < run->count; b++)
-        all.first[b + 1] = all.first[b] + items(run, run->bags[b]);
-    ue_pool_run(run->aggregator->pool, all.first[run->count], do_bag_item, &all);
-}
-
-void ue_all_bags(struct ue_run *run, size_t items, ue_work_fn work) {
-    ue_pool_run(run->aggregator->pool, items, work, run);
-}
-
-/* ---- the run
- * ------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void clock_pass(struct ue_run *run, ue_aggregator_pass pass) {
     const double now = ue_seconds();

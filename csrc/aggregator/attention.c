@@ -8,8 +8,7 @@
 #include "select.h"
 #include "state.h"
 
-/* ---- what a block ends and begins with: the task rows, complete and normalised
- * ------------------------- */
+/* ---- what a block ends and begins with: the task rows, complete and normalised --------------- */
 
 static void add_mass(struct ue_bag *bag) {
     const struct ue_config *config = &bag->aggregator->weights.config;
@@ -58,8 +57,7 @@ static void begin(const struct ue_run *run, struct ue_bag *bag, size_t item, voi
     }
 }
 
-/* ---- effective queries: Wk^T q / sqrt(D), times the norm's weight ------------------------------
- */
+/* ---- effective queries: Wk^T q / sqrt(D), times the norm's weight ---------------------------- */
 
 enum { ROWS = 64 }; /* of a weight matrix: one item of a matrix-vector product */
 
@@ -123,8 +121,7 @@ void ue_queries(struct ue_run *run) {
     ue_each_bag(run, heads_of, effective_query);
 }
 
-/* ---- scores: complete the rows of X, standardise them, multiply by the effective queries -------
- */
+/* ---- scores: complete the rows of X, standardise them, multiply by the effective queries ----- */
 
 static size_t chunks(const struct ue_run *run, const struct ue_bag *bag) {
     (void)run;
@@ -159,8 +156,7 @@ void ue_scores(const struct ue_run *run) {
     ue_each_bag(run, chunks, score_rows);
 }
 
-/* ---- selection: the m best rows, their softmax, their weighted sum, their share of the head ----
- */
+/* ---- selection: the m best rows, their softmax, weighted sum and share of the head ----------- */
 
 static size_t queries_of(const struct ue_run *run, const struct ue_bag *bag) {
     (void)bag;
@@ -242,8 +238,7 @@ void ue_select(const struct ue_run *run) {
     ue_each_bag(run, heads_of, pool_channels);
 }
 
-/* ---- outputs: of the tasks, V from the pooled rows; of the patches, the kept rows alone --------
- */
+/* ---- outputs: of the tasks, V of the pooled rows; of the patches, the kept rows -------------- */
 
 /* Row `first` + r of the head's values, of every task of every bag. */
 static void project_values(void *context, size_t head, size_t worker) {

@@ -3,12 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memory.h"
 #include "select.h"
 #include "state.h"
+#include "system/memory.h"
 
-/* ---- the arena: laid out twice, first to measure it ---------------------------------------------
- */
+/* ---- the arena: laid out twice, first to measure it ------------------------------------------ */
 
 struct layout {
     char *base; /* NULL while measuring */
@@ -156,8 +155,7 @@ const char *ue_aggregator_bag_error(const ue_bag *bag) {
     return bag ? bag->error.text : ue_status_text(UE_NULL_POINTER);
 }
 
-/* ---- tokens
- * -------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 ue_status ue_aggregator_push(ue_bag *bag, size_t first, const float *tokens, size_t count,
                              size_t stride) {
@@ -205,8 +203,7 @@ ue_status ue_aggregator_arrange(ue_bag *bag, const size_t *order, size_t n) {
     return UE_OK;
 }
 
-/* ---- results
- * ------------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 static ue_status unfinished(ue_bag *bag) {
     return ue_fail(&bag->error, UE_BAD_TOKENS, "the bag is not finished: call finish first");

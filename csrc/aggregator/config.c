@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "json.h"
-#include "shown.h"
+#include "formats/json.h"
+#include "formats/shown.h"
 
 #define EXPORT "; export the aggregator again"
 
@@ -11,7 +11,7 @@ enum kind { COUNT, REAL, BOOLEAN, COUNTS };
 
 enum { CLASSES_LOW = 1, CLASSES_HIGH = 1024 };
 
-/* manifest.py: AggregatorConfig; of a REAL the lower bound itself is excluded. */
+/* AggregatorConfig (config.h); of a REAL the lower bound itself is excluded. */
 static const struct field {
     const char *name;
     enum kind kind;

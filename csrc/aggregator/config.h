@@ -1,5 +1,5 @@
-/* The configuration in a file's metadata: the JSON text of unicas_edge/manifest.py's
- * AggregatorConfig, with its keys, types, bounds, defaults and rules. */
+/* The configuration in a file's metadata: the JSON text of AggregatorConfig in
+ * unicas_edge/bundle/manifest.py, with its keys, types, bounds, defaults and rules. */
 #ifndef UE_CONFIG_H
 #define UE_CONFIG_H
 

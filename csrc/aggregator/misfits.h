@@ -2,7 +2,7 @@
 #ifndef UE_MISFITS_H
 #define UE_MISFITS_H
 
-#include "safetensors.h"
+#include "formats/safetensors.h"
 
 enum ue_misfit { UE_MISSING, UE_UNEXPECTED, UE_UNLIKE, UE_MISFITS };
 

@@ -7,8 +7,7 @@
 
 #include "state.h"
 
-/* ---- combine -----------------------------------------------------------------------------------
- */
+/* ---- combine --------------------------------------------------------------------------------- */
 
 /* x[r] += sum_s softmax(route[r])_s outputs[s]; `coefficients` has UE_CHUNK rows of slot_stride. */
 void ue_combine(const struct ue_aggregator *aggregator, const struct ue_bag *bag,
@@ -42,8 +41,7 @@ void ue_combine(const struct ue_aggregator *aggregator, const struct ue_bag *bag
         }
 }
 
-/* ---- route and dispatch ------------------------------------------------------------------------
- */
+/* ---- route and dispatch ---------------------------------------------------------------------- */
 
 /* Item 0 is the task rows; the others are equal parts of the patch rows, however many threads. */
 static size_t groups(const struct ue_run *run, const struct ue_bag *bag) {
@@ -178,8 +176,7 @@ void ue_route(const struct ue_run *run) {
     ue_each_bag(run, slots_of, merge_slot);
 }
 
-/* ---- experts: Linear, GELU, Linear, on an expert's slots of all bags ----------------------------
- */
+/* ---- experts: Linear, GELU, Linear, on an expert's slots of all bags ------------------------- */
 
 enum { HIDDEN_ROWS = 64, OUTPUT_ROWS = 32, MOST_VECTORS = UE_BATCH * 64 };
 

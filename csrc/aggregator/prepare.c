@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "memory.h"
 #include "state.h"
+#include "system/memory.h"
 
 /* x + dw7(x) + dw5(x) + dw3(x) is linear: centred, the smaller kernels and the identity add up. */
 static void prepare_taps(struct ue_aggregator *aggregator) {

@@ -8,9 +8,10 @@
 #ifndef UE_STATE_H
 #define UE_STATE_H
 
-#include "kernels.h"
-#include "memory.h"
-#include "pool.h"
+#include "aggregator/kernels/kernels.h"
+#include "system/memory.h"
+#include "system/pool.h"
+#include "weights.h"
 
 enum {
     UE_CHUNK = 24,  /* rows that a pass works on at once: a multiple of every variant's tile */
@@ -109,9 +110,6 @@ static inline size_t ue_least(size_t a, size_t b) {
 static inline size_t ue_patches(const struct ue_bag *bag) {
     return bag->side * bag->side;
 }
-
-/* Of a clock that never goes back. */
-double ue_seconds(void);
 
 /* product.c: c (+)= a times panels, and panels of the transpose of some rows of a matrix */
 void ue_product(const struct ue_kernels *kernels, size_t rows, size_t columns, size_t depth,

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "config.h"
-#include "mapping.h"
+#include "formats/mapping.h"
+#include "formats/safetensors.h"
 #include "parameters.h"
-#include "safetensors.h"
 
 /* What a ue_weights points into, besides the caller's bytes. */
 struct ue_weights_owner {

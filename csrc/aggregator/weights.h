@@ -1,18 +1,19 @@
 /*
  * The aggregator's weights: a safetensors file, mapped, checked against the configuration in its
  * own metadata, and named. Keys and shapes are those of the published checkpoint
- * (unicas_edge/weights.py: parameter_shapes).
+ * (unicas_edge/bundle/aggregator_file.py: parameter_shapes).
  */
 #ifndef UE_WEIGHTS_H
 #define UE_WEIGHTS_H
 
 #include <stdbool.h>
 
-#include "error.h"
+#include "aggregator/kernels/matrix.h"
+#include "system/error.h"
 
 enum { UE_MAX_TASKS = 64 };
 
-/* unicas_edge/manifest.py: AggregatorConfig, with the same bounds. */
+/* unicas_edge/bundle/manifest.py: AggregatorConfig, with the same bounds. */
 struct ue_config {
     size_t embed_dim_in, embed_dim, depth, num_heads, num_tasks, num_experts, slots_per_expert;
     size_t top_m;
@@ -21,16 +22,6 @@ struct ue_config {
     double mlp_ratio;
     float norm_eps, layer1_norm_eps;
     bool qkv_bias;
-};
-
-/* How an expert's matrix is stored; it is always multiplied in float32. */
-enum ue_storage { UE_STORED_F32, UE_STORED_F16, UE_STORED_BF16, UE_STORED_I8, UE_STORAGES };
-
-/* Row-major, rows adjacent. I8: row r stands for scale[r] * data[r][...], scale[r] > 0. */
-struct ue_matrix {
-    const void *data;   /* aligned to its element */
-    const float *scale; /* of UE_STORED_I8, one a row; NULL otherwise */
-    enum ue_storage storage;
 };
 
 struct ue_linear {

@@ -3,7 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "safetensors.h"
+#include "aggregator/kernels/matrix.h"
+#include "formats/safetensors.h"
 
 void ue_widen(float *out, const unsigned char *bytes, size_t count, unsigned dtype) {
     uint16_t narrow;

@@ -41,10 +41,10 @@ def calibration_tiles(
     shows no cell, `EngineError` for too few tiles or a `count` outside `MIN_TILES` to `MAX_TILES`.
     """
     if not MIN_TILES <= count <= MAX_TILES:
-        raise EngineError(f"{count} calibration tiles; ask for {MIN_TILES} to {MAX_TILES}")
+        raise EngineError(f"{count} calibration tiles; give {MIN_TILES} to {MAX_TILES}")
     targets = sum(len(find_targets(path, recursive=True)) for path in slides)
     if not targets:
-        raise EngineError("no slides to calibrate on; name some with --calibrate")
+        raise EngineError("no slides to calibrate on; give some with --calibrate")
     samples = sample_slides(slides, bundle, -(-count // targets), mpp)
     tiles = np.concatenate([sample.normalised(bundle) for sample in samples])
     chosen = np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)
@@ -71,6 +71,6 @@ def split(tiles: Pixels, bundle: Bundle) -> Split:
 def _check_count(found: int) -> None:
     if found < MIN_TILES:
         raise EngineError(
-            f"only {found} tiles to calibrate on, at least {MIN_TILES} are needed; name more "
+            f"only {found} tiles to calibrate on, at least {MIN_TILES} are needed; give more "
             "slides with --calibrate, or more --tiles"
         )

@@ -19,41 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import Draft, edited_copy, workshop
 from unicas_edge.bundle.encoder import EncoderForm, Gate
 from unicas_edge.core.files import output_errors
-from unicas_edge.engines import Model, open_model
+from unicas_edge.engines import Candidate, open_candidate
 from unicas_edge.engines.base import refuse_foreign_files
 from unicas_edge.engines.choice import reference
 from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.registry import engine
 from unicas_edge.errors import BundleError, EngineError, UnicasError
-from unicas_edge.export.copying import link_files, manifest_with, sha256, sync, workshop
 from unicas_edge.export.quantise.calibrate import Pixels, Split, split
-from unicas_edge.verification.verify import cosine
+from unicas_edge.export.quantise.trial import Trial, compared, tokens
 
 Tell = Callable[[str], None]
 
 #: How many layers are kept in floating point, trial by trial.
 SCHEDULE = (0, 4, 8, 16, 32)
-#: What a trial must have over the gate's cosines, as the tiles held out are few.
-MARGIN = 0.002
 #: A pass over these is made for every layer that is ranked.
 _RANKED_ON = 2
 _INT8 = "int8"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The cosine of held-out tokens with the reference's, with `kept` layers not quantised.
-
-    `centred_mean` is its mean once the reference's mean token is taken from both (see `Gate`).
-    """
-
-    kept: int
-    cosine_mean: float
-    cosine_min: float
-    centred_mean: float
 
 
 @dataclass(frozen=True)
@@ -92,17 +76,14 @@ def quantise(
     """
     name = _check_form(source, backend, precision)
     if precision == _INT8 and tiles is None:
-        raise EngineError("int8 is calibrated on tiles of yours; name slides with --calibrate")
+        raise EngineError("int8 needs calibration tiles; give slides with --calibrate")
     parts = None if tiles is None else split(tiles, source)
-    check_places(source.root, target, force=force)
     file = source.path(source.manifest.encoder.file)
     refuse_foreign_files(source, file, external_files(file))
-    with staging(target, force=force) as folder:
-        link_files(source, folder, target)
-        with workshop(folder, target / name) as work:
-            maker = _Maker(source, folder, target, work, (backend, precision, name), gate, tell)
-            made = maker.int8(parts) if precision == _INT8 else maker.once(parts)
-    return replace(made, bundle=replace(made.bundle, root=target))
+    with edited_copy(source, target, force=force) as new, workshop(new, name) as work:
+        maker = _Maker(source, new, work, (backend, precision, name), gate, tell)
+        made = maker.int8(parts) if precision == _INT8 else maker.once(parts)
+    return replace(made, bundle=new.bundle)
 
 
 def _check_form(source: Bundle, backend: str, precision: str) -> str:
@@ -110,7 +91,7 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
     spec = source.manifest.encoder
     if precision == "bf16":
         raise EngineError(
-            "bf16 needs no form: openvino runs the reference file in it where the processor can; "
+            "bf16 needs no form: openvino runs the fp32 file in bf16 if the processor can; "
             "screen with --backend openvino --precision bf16"
         )
     names = {
@@ -122,7 +103,7 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
     name = names.get((backend, precision))
     if name is None:
         have = ", ".join(" ".join(kind) for kind in names)
-        raise EngineError(f"no form for {backend} in {precision} can be made; there are: {have}")
+        raise EngineError(f"cannot make a form for {backend} in {precision}; there are: {have}")
     if spec.precision != "fp32":
         raise BundleError(f"{source.root}: its encoder is {spec.precision}; start from one in fp32")
     if any((f.backend, f.precision) == (backend, precision) for f in spec.forms):
@@ -137,19 +118,18 @@ def _check_form(source: Bundle, backend: str, precision: str) -> str:
 
 
 class _Maker:
-    """Makes one form in the staged `folder`, beside the linked files, and measures it there."""
+    """Makes one form in the new bundle, beside the linked files, and measures it there."""
 
     def __init__(
         self,
         source: Bundle,
-        folder: Path,
-        target: Path,
+        new: Draft,
         work: Path,
         form: tuple[str, str, str],
         gate: Gate | None,
         tell: Tell,
     ) -> None:
-        self._source, self._folder, self._target, self._work = source, folder, target, work
+        self._source, self._new, self._work = source, new, work
         self._backend, self._precision, self._name = form
         self._file = source.path(source.manifest.encoder.file)
         found = source.manifest.verification
@@ -160,10 +140,10 @@ class _Maker:
         """Return the form that needs no calibration."""
         bundle, form = self._write(self._plain, 0, ())
         if parts is None:
-            open_model(bundle, self._model(bundle)).close()
+            open_candidate(bundle, self._candidate(bundle)).close()
             return Quantised(bundle, form, (), reached=False)
         trial = self._trial(bundle, self._expected(parts), parts, 0)
-        return Quantised(bundle, form, (trial,), reached=_reaches(trial, self._gate))
+        return Quantised(bundle, form, (trial,), reached=trial.reaches(self._gate))
 
     def int8(self, parts: Split | None) -> Quantised:
         """Return the form with as few layers kept as the schedule allows."""
@@ -182,9 +162,9 @@ class _Maker:
                 partial(self._int8, tiles=parts.calibrate, kept=kept), len(parts.calibrate), kept
             )
             trials.append(self._trial(bundle, expected, parts, len(kept)))
-            if _reaches(trials[-1], self._gate):
+            if trials[-1].reaches(self._gate):
                 break
-        return Quantised(bundle, form, tuple(trials), reached=_reaches(trials[-1], self._gate))
+        return Quantised(bundle, form, tuple(trials), reached=trials[-1].reaches(self._gate))
 
     def _plain(self, path: Path) -> None:
         if self._precision == "fp32":
@@ -193,8 +173,8 @@ class _Maker:
             _module("openvino").compress_weights(self._prepared(), path)
 
     def _int8(self, path: Path, tiles: Pixels, kept: tuple[str, ...]) -> None:
-        engine = "openvino" if self._backend == "openvino" else "onnx"
-        make = getattr(_module(engine), f"quantise_{engine}")
+        kind = engine(self._backend).format
+        make = getattr(_module(kind), f"quantise_{kind}")
         make(self._prepared(), path, tiles, kept)
 
     def _prepared(self) -> Path:
@@ -214,53 +194,45 @@ class _Maker:
     def _expected(self, parts: Split) -> NDArray[np.float32]:
         return tokens(self._source, reference(self._source), parts.held_out)
 
-    def _model(self, bundle: Bundle) -> Model:
+    def _candidate(self, bundle: Bundle) -> Candidate:
         form = bundle.manifest.encoder.forms[-1]
-        return Model(form.backend, form.precision, bundle.path(form.file))
+        return Candidate(form.backend, form.precision, bundle.path(form.file))
 
     def _trial(
         self, bundle: Bundle, expected: NDArray[np.float32], parts: Split, kept: int
     ) -> Trial:
-        found = tokens(bundle, self._model(bundle), parts.held_out)
-        middle, cosines = expected.mean(axis=0), cosine(found, expected)
-        centred = cosine(found - middle, expected - middle)
-        trial = Trial(kept, float(cosines.mean()), float(cosines.min()), float(centred.mean()))
-        self._tell(
-            f"{len(found)} tiles held out: cosine {trial.cosine_mean:.5f} on average, "
-            f"{trial.cosine_min:.5f} at least, {trial.centred_mean:.5f} centred"
-        )
+        found = tokens(bundle, self._candidate(bundle), parts.held_out)
+        trial = compared(found, expected, kept)
+        self._tell(f"{len(found)} tiles held out: {trial}")
         return trial
 
     def _write(
         self, make: Callable[[Path], None], tiles: int, kept: tuple[str, ...]
     ) -> tuple[Bundle, EncoderForm]:
-        """Return the staged bundle with the files that `make` writes, in place of an earlier trial.
+        """Return the new bundle with the files that `make` writes, in place of an earlier trial.
 
         `make` is given the path of the form, and may write others that begin with its stem.
         """
-        path = self._folder / self._name
+        path = self._new.path(self._name)
         for old in self._files(path):
-            old.unlink()
-        (self._folder / MANIFEST_NAME).unlink(missing_ok=True)
-        with output_errors(self._target / self._name):
+            self._new.drop(old)
+        with output_errors(self._new.target / self._name):
             self._call(make, path)
-            for new in self._files(path):
-                sync(new)
-        kind = "onnx" if path.suffix == ".onnx" else "openvino"
+        for written in self._files(path):
+            self._new.take(written)
         form = EncoderForm.model_validate(
             {
                 "backend": self._backend,
                 "precision": self._precision,
                 "file": self._name,
-                "format": kind,
+                "format": engine(self._backend).format,
                 "calibration_tiles": tiles,
                 "kept": kept,
             }
         )
-        hashes = {new.name: sha256(new) for new in self._files(path)}
-        with new_file(self._folder, self._target, MANIFEST_NAME) as out:
-            out.write(manifest_with(self._source.manifest, form, hashes))
-        return Bundle.load(self._folder), form
+        content = self._source.manifest.model_dump(mode="json")
+        content["encoder"].setdefault("forms", []).append(form.model_dump(mode="json"))
+        return self._new.manifest(content), form
 
     def _call(self, make: Callable[[Path], None], path: Path) -> None:
         try:
@@ -269,41 +241,17 @@ class _Maker:
             raise
         except Exception as error:  # the quantisers' exceptions share no narrower base
             raise EngineError(
-                f"{self._file}: cannot be brought into {self._precision} for {self._backend}: "
+                f"{self._file}: cannot be converted to {self._precision} for {self._backend}: "
                 f"{error}; export the encoder again, or choose another form"
             ) from error
 
-    def _files(self, path: Path) -> list[Path]:
-        return sorted(path.parent.glob(path.stem + ".*"))
+    def _files(self, path: Path) -> list[str]:
+        return sorted(file.name for file in path.parent.glob(path.stem + ".*"))
 
 
-def tokens(bundle: Bundle, model: Model, tiles: Pixels) -> NDArray[np.float32]:
-    """Return the tokens float32 [n, width] that one model of the bundle gives, one a batch.
-
-    An engine that does not take single tiles gets the tile in every row.
-    """
-    encoder = open_model(bundle, model, batch_size=1)
+def _module(kind: str) -> Any:  # noqa: ANN401 - a module, imported late for its heavy imports
     try:
-        batches = (np.repeat(tile[None], encoder.batch_size, axis=0) for tile in tiles)
-        return np.stack([encoder.encode(batch)[0] for batch in batches])
-    finally:
-        encoder.close()
-
-
-def _reaches(trial: Trial, gate: Gate) -> bool:
-    return all(
-        value >= least + MARGIN
-        for value, least in (
-            (trial.cosine_mean, gate.min_cosine_mean),
-            (trial.cosine_min, gate.min_cosine),
-            (trial.centred_mean, gate.min_centred_cosine_mean),
-        )
-    )
-
-
-def _module(engine: str) -> Any:  # noqa: ANN401 - a module, imported late for its heavy imports
-    try:
-        return import_module(f"unicas_edge.export.quantise.{engine}")
+        return import_module(f"unicas_edge.export.quantise.{kind}")
     except ImportError as error:
         raise EngineError(
             f"quantising needs a package that is missing ({error}): "

@@ -76,7 +76,7 @@ def test_folders_are_searched_and_a_file_named_twice_counts_once(tmp_path, bag):
 @pytest.mark.parametrize("name", ["", "empty", "slide.svs"])
 def test_a_path_without_bags_is_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AggregatorError, match=r"no bag of tokens; name \.h5, \.pt, \.npy"):
+    with pytest.raises(AggregatorError, match=r"no bag of tokens; give \.h5, \.pt, \.npy"):
         find_bags([tmp_path / name])
 
 
@@ -96,7 +96,7 @@ def test_no_file_an_empty_one_and_nonsense_are_refused(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda b: b[:, :7], "[5, 7]|140 bytes are no float32"),
+        (lambda b: b[:, :7], "[5, 7]|140 bytes do not fit float32"),
         (lambda b: b[:0], "0 tiles"),
         (lambda b: np.zeros((0, 0), "f4"), "[0, 0]|0 tiles"),
         (lambda b: np.where(np.arange(5)[:, None] > 2, np.nan, b), "token 3 is not finite (2 of 5"),
@@ -133,7 +133,7 @@ def test_another_dtype_or_rank_is_refused(tmp_path, values):
     np.savez(tmp_path / "a.npz", values)
     for path in tmp_path.iterdir():
         text = error_of(path)
-        assert "not float32 [tiles, 8]" in text or "none that NumPy writes for float32" in text
+        assert "not float32 [tiles, 8]" in text or "not that of a float32 array" in text
 
 
 # ---- HDF5 ---------------------------------------------------------------------------------------
@@ -177,13 +177,13 @@ def hostile_h5(path, elsewhere, kind):
     [
         ("missing", "no data set `features`"),
         ("nothing", "it holds <f4 []"),
-        ("group", "no data set whose values lie in this file"),
-        ("external link", "no data set `features` in the file itself"),
-        ("soft link", "no data set `features` in the file itself"),
-        ("external values", "no data set whose values lie in this file"),
-        ("virtual", "no data set whose values lie in this file"),
+        ("group", "not a data set with its values in this file"),
+        ("external link", "no data set `features` in this file"),
+        ("soft link", "no data set `features` in this file"),
+        ("external values", "not a data set with its values in this file"),
+        ("virtual", "not a data set with its values in this file"),
         ("tall", "1000000000 tiles"),
-        ("huge chunk", "would have to be unpacked"),
+        ("huge chunk", "too large to be unpacked"),
     ],
 )
 def test_hdf5_that_points_elsewhere_or_unpacks_without_end_is_refused(tmp_path, bag, kind, cause):
@@ -214,7 +214,7 @@ def test_a_pickle_is_never_loaded_wherever_it_lies(tmp_path, bag):
     assert np.array_equal(read_bag(tmp_path / "new.pt", WIDTH), bag)
     assert "not a zip file" in error_of(tmp_path / "old.pt")
     for name in ("a.npy", "a.npz"):
-        assert "none that NumPy writes for float32" in error_of(tmp_path / name)
+        assert "not that of a float32 array" in error_of(tmp_path / name)
     assert not sprung.exists()
 
 

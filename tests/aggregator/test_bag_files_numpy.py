@@ -38,15 +38,15 @@ F4 = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s, 8)}"
     [
         (npy(F4 % 10**12), "1000000000000 tiles; a bag has 1 to 200000"),
         (npy(F4 % (MAX_TILES + 1)), "200001 tiles"),
-        (npy(F4 % -1), "its header is none"),
+        (npy(F4 % -1), "its header is not that of a float32 array"),
         (npy(F4 % ("9" * 5_000)), "no readable bag"),
         (npy(F4 % 3, bytes(95)), "cut off"),
         (npy(F4 % 3, bytes(97)), "more bytes follow"),
         (npy(F4.replace("False", "True") % 3, bytes(96)), "column by column"),
-        (npy("__import__('os').abort()"), "its header is none"),
-        (npy("[" * 9_000), "its header is none"),
-        (npy(F4 % 3 + " ")[:60], "its header is none"),
-        (b"\x93NUMPY\2\0" + b"\xff" * 4 + b"{" * 100, "its header is none"),
+        (npy("__import__('os').abort()"), "its header is not that of a float32 array"),
+        (npy("[" * 9_000), "its header is not that of a float32 array"),
+        (npy(F4 % 3 + " ")[:60], "its header is not that of a float32 array"),
+        (b"\x93NUMPY\2\0" + b"\xff" * 4 + b"{" * 100, "its header is not that of a float32 array"),
     ],
 )
 def test_an_array_that_lies_is_refused(tmp_path, content, cause):
@@ -72,7 +72,7 @@ def test_an_archive_that_unpacks_to_much_more_than_its_array_is_left_unread(tmp_
 
 def test_several_arrays_need_one_called_features(tmp_path, bag):
     np.savez(tmp_path / "a.npz", a=bag, b=bag)
-    assert "2 arrays and none is called features" in error_of(tmp_path / "a.npz")
+    assert "2 arrays, none with the name features" in error_of(tmp_path / "a.npz")
 
 
 # ---- any damage ---------------------------------------------------------------------------------

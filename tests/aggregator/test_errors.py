@@ -17,7 +17,7 @@ VARIANTS = _native.aggregator_variants()
 
 @pytest.mark.parametrize("capacity", [0, -1, 1_000_001])
 def test_an_impossible_bag_is_refused(medium, capacity):
-    with pytest.raises(AggregatorError, match="may hold 1 to 1,000,000"):
+    with pytest.raises(AggregatorError, match="a bag holds 1 to 1,000,000 tokens"):
         Aggregator(*medium).bag(capacity)
 
 

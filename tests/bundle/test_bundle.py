@@ -168,7 +168,7 @@ def set_at(*keys, value):
         (set_at("demonstration", value=1), "demonstration: Input should be a valid boolean"),
         (
             lambda m: m.update(trained=False, demonstration=True),
-            "demonstration is said of trained weights alone",
+            "demonstration can only be true if trained is true",
         ),
         (set_at("tasks", 0, "threshold", value=1.5), "tasks.0.threshold: Input should be less"),
         (set_at("tasks", 0, "threshold", value=-0.1), "tasks.0.threshold: Input should be greater"),
@@ -210,7 +210,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content):
 
 def test_a_huge_manifest_is_refused_before_it_is_parsed(copy):
     (copy / "bundle.json").write_bytes(b" " * (MAX_MANIFEST_BYTES + 1))
-    assert "larger than 1,048,576 bytes" in error_of(copy)
+    assert "over 1,048,576 bytes" in error_of(copy)
 
 
 def test_no_folder_no_manifest(tmp_path):

@@ -17,15 +17,13 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle.aggregator_file import load_weights
 from unicas_edge.bundle.expert_storage import (
     DTYPES,
-    TensorFile,
+    AggregatorTensors,
     dequantise,
     encode,
-    from_bf16,
     is_expert,
     quantise,
-    read_tensors,
-    to_bf16,
 )
+from unicas_edge.core.safetensors import from_bf16, to_bf16
 from unicas_edge.export.experts import write_experts
 
 matrices = hnp.arrays(
@@ -132,19 +130,20 @@ def original(tmp_path):
 def converted(original, experts):
     path = original.with_name(f"{experts}.safetensors")
     with path.open("wb") as out:
-        write_experts(TensorFile(original), out, experts)
+        write_experts(AggregatorTensors(original), out, experts)
     return path
 
 
 @pytest.mark.parametrize("experts", list(DTYPES))
 def test_only_experts_change_and_by_no_more_than_their_storage(original, experts):
-    path, before = converted(original, experts), TensorFile(original)
-    after = TensorFile(path)
+    path, before = converted(original, experts), AggregatorTensors(original)
+    after = AggregatorTensors(path)
     assert after.experts() == experts
     assert after.metadata == before.metadata
     assert {key for key in after.tensors if not after.is_scale(key)} == set(before.tensors)
     bound = {"fp32": 0, "fp16": 2**-11, "bf16": 2**-8, "int8": 0.5 / 127}[experts]
-    for key, values in read_tensors(path):
+    for key in before.tensors:
+        values = after.values(key)
         wanted = before.stored(key)
         assert values.dtype in ("f4", "f2")
         assert after.tensors[key].dtype == (DTYPES[experts] if is_expert(key) else "F32"), key
@@ -156,7 +155,7 @@ def test_only_experts_change_and_by_no_more_than_their_storage(original, experts
 @pytest.mark.parametrize("experts", list(DTYPES))
 def test_safetensors_itself_reads_the_file_and_every_tensor_is_aligned(original, experts):
     path = converted(original, experts)
-    file, size = TensorFile(path), {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
+    file, size = AggregatorTensors(path), {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
     with safe_open(path, framework="numpy") as theirs:
         for key, tensor in file.tensors.items():
             assert tensor.begin % size[tensor.dtype] == 0
@@ -166,7 +165,7 @@ def test_safetensors_itself_reads_the_file_and_every_tensor_is_aligned(original,
 
 
 def test_fp32_is_the_same_file_as_before_tensor_for_tensor(original):
-    first, second = TensorFile(original), TensorFile(converted(original, "fp32"))
+    first, second = AggregatorTensors(original), AggregatorTensors(converted(original, "fp32"))
     assert all(np.array_equal(first.stored(key), second.stored(key)) for key in first.tensors)
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tests.support.dense_aggregator import config_of, weights_of
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle.aggregator_file import check_weights, load_weights
-from unicas_edge.bundle.expert_storage import TensorFile, quantise
+from unicas_edge.bundle.expert_storage import AggregatorTensors, quantise
 from unicas_edge.errors import AggregatorError
 from unicas_edge.export.experts import write_experts
 
@@ -33,7 +33,7 @@ def original(tmp_path):
 def converted(original, experts):
     path = original.with_name(f"{experts}.safetensors")
     with path.open("wb") as out:
-        write_experts(TensorFile(original), out, experts)
+        write_experts(AggregatorTensors(original), out, experts)
     return path
 
 
@@ -41,7 +41,7 @@ def tampered(original, change):
     weights = dict(load_weights(original)[0])
     change(weights)
     path = original.with_name("bad.safetensors")
-    save_file(weights, path, metadata=TensorFile(original).metadata)
+    save_file(weights, path, metadata=AggregatorTensors(original).metadata)
     return path
 
 
@@ -87,11 +87,11 @@ def test_a_file_cut_off_anywhere_is_refused(original):
     for length in [0, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(AggregatorError, match=r"int8\.safetensors: not a readable"):
-            TensorFile(path)
+            AggregatorTensors(path)
 
 
 def test_a_file_that_shrinks_after_it_was_opened_is_refused(original):
-    file = TensorFile(original)
+    file = AggregatorTensors(original)
     last = list(file.tensors)[-1]
     original.write_bytes(original.read_bytes()[:-1])
     with pytest.raises(AggregatorError, match=f"{last} is cut off"):
@@ -105,7 +105,7 @@ def test_offsets_that_lie_are_refused(tmp_path, offsets):
     path = tmp_path / "a.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     with pytest.raises(AggregatorError, match="not a readable safetensors file"):
-        TensorFile(path)
+        AggregatorTensors(path)
 
 
 @given(st.data())
@@ -132,10 +132,10 @@ def test_random_damage_is_an_error_of_ours_or_another_number(tmp_path_factory, d
 def test_a_file_without_experts_in_a_known_storage_is_refused(tmp_path):
     save_file({"a": np.ones(1, "f4")}, tmp_path / "a.safetensors")
     with pytest.raises(AggregatorError, match="no expert matrix in fp32, fp16, bf16 or int8"):
-        TensorFile(tmp_path / "a.safetensors").experts()
+        AggregatorTensors(tmp_path / "a.safetensors").experts()
 
 
 def test_an_expert_that_the_storage_cannot_hold_is_named(original):
     path = tampered(original, lambda w: w[FC1].__setitem__((0, 0), 1e5))
     with pytest.raises(AggregatorError, match=f"{FC1} holds 100000, too large for fp16"):
-        write_experts(TensorFile(path), io.BytesIO(), "fp16")
+        write_experts(AggregatorTensors(path), io.BytesIO(), "fp16")

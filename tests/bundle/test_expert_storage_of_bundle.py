@@ -48,8 +48,8 @@ def test_a_record_of_converted_experts_is_kept_and_none_is_not_written(copy):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"bags": 0}, "null without"),
-        ({"changed_decisions": None}, "given where there are bags"),
+        ({"bags": 0}, "null if there are none"),
+        ({"changed_decisions": None}, "give the three figures if there are bags"),
         ({"max_probability_change": 1.5}, "max_probability_change"),
         ({"experts": "int4"}, "experts"),
         ({"source_sha256": "x"}, "source_sha256"),

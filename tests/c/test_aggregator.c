@@ -59,8 +59,7 @@ static void push_all(ue_bag *bag, size_t first, size_t from, size_t count) {
           ue_aggregator_bag_error(bag));
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* `made` is read after `found` came about: arguments have no order. */
 static void fails(ue_status found, ue_status wanted, ue_aggregator **made, const char *text) {
@@ -124,7 +123,7 @@ static void check_description(ue_aggregator *aggregator) {
     while (ue_aggregator_variant(variants))
         variants++;
     CHECK(variants && !strcmp(ue_aggregator_variant(variants - 1), "portable"), "portable is last");
-    CHECK(ue_version() >= 1u << 8, "version %x", (unsigned)ue_version());
+    CHECK(ue_version() == UE_VERSION, "version %x", (unsigned)ue_version());
     CHECK(ue_aggregator_describe(aggregator, &info) == UE_OK, "describe");
     CHECK(info.struct_size == sizeof info && info.stored_bytes && info.prepared_bytes, "info");
     CHECK(info.threads == options.threads, "%zu threads", info.threads);
@@ -139,8 +138,7 @@ static void check_description(ue_aggregator *aggregator) {
     CHECK(!ue_aggregator_classes(NULL, 0), "classes of NULL");
 }
 
-/* ---- bags ---------------------------------------------------------------------------------------
- */
+/* ---- bags ------------------------------------------------------------------------------------ */
 
 static void names(ue_status found, ue_bag *bag, const char *text) {
     CHECK(found == UE_BAD_TOKENS, "status %d, wanted: %s", (int)found, text);

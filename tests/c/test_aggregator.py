@@ -39,7 +39,10 @@ STRICT = [
     "-Wno-psabi",
     "-ffp-contract=off",
     "-pthread",
+    "-DUE_STATIC",
+    "-DUE_VERSION=0x010203",
     f"-I{ROOT / 'csrc'}",
+    f"-I{ROOT / 'csrc/include'}",
     f"-I{CASES}",
 ]
 # Optimising the unrolled kernels with a sanitizer's checks in them takes minutes.

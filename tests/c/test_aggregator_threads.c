@@ -5,9 +5,9 @@
 #define _DEFAULT_SOURCE
 #include <pthread.h>
 
-#include "aggregator/memory.h"
-#include "aggregator/pool.h"
 #include "check.h"
+#include "system/memory.h"
+#include "system/pool.h"
 #include "unicas_edge.h"
 
 enum { THREADS = 4, ROUNDS = 4, ITEMS = 100, JOBS = 300, BLOCKS = 300, LOGITS = 4096 };

@@ -13,9 +13,9 @@
 #endif
 
 #include "check.h"
-#include "variants.h"
+#include "pixels/variants.h"
 
-#include "portable.h"
+#include "pixels/portable.h"
 
 #ifdef EMULATE_AVX512
 /* SIMDe 0.7 has this one without its alias ... */
@@ -30,10 +30,10 @@ static inline __m256i halves_of(__m512 value) {
 }
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph(value, rounding) halves_of(value)
-#include "x86/avx512.h"
+#include "pixels/x86/avx512.h"
 static const struct ue_variant *const emulated = &ue_variant_avx512;
 #else
-#include "arm/neon.h"
+#include "pixels/arm/neon.h"
 static const struct ue_variant *const emulated = &ue_variant_neon;
 #endif
 

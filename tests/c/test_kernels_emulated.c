@@ -16,7 +16,7 @@
 
 #include "check.h"
 
-#include "aggregator/kernels.c"
+#include "aggregator/kernels/kernels.c"
 
 #ifdef EMULATE_AVX512
 /* What SIMDe 0.7 does not have, one number after the other. */
@@ -58,7 +58,7 @@ static inline float sum_ps(__m512 wide) {
 #define _mm512_cvtepi32_ps s32_to_ps
 #define _mm512_reduce_add_ps sum_ps
 #define target(set) unused /* the compiler may not use the instructions that are emulated */
-#include "aggregator/x86/avx512.h"
+#include "aggregator/kernels/x86/avx512.h"
 #undef target
 static const struct ue_kernels *const tested[] = {&ue_kernels_avx512};
 #elif defined(EMULATE_NEON)
@@ -82,7 +82,7 @@ static inline int32x4_t to_nearest(float32x4_t a) {
 #undef vcvtnq_s32_f32
 #define vdivq_f32 divide
 #define vcvtnq_s32_f32 to_nearest
-#include "aggregator/arm/neon.h"
+#include "aggregator/kernels/arm/neon.h"
 static const struct ue_kernels *const tested[] = {&ue_kernels_neon};
 #else
 #define tested variants

@@ -1,5 +1,5 @@
 /*
- * Prints what ue_weights_* make of a file or of many cases; tests/test_weights_c.py knows what they
+ * Prints what ue_weights_* make of a file or of many cases; test_weights.py knows what they
  * should. With a path: opens the file and prints the configuration and the CRC-32 of each tensor,
  * or the error. With `-`: cases from standard input, each a letter, a little-endian uint64 and as
  * many bytes; one line each to standard output. The letters:
@@ -14,7 +14,7 @@
 #include "weights_case.h"
 
 #include "aggregator/config.h"
-#include "aggregator/safetensors.h"
+#include "formats/safetensors.h"
 
 static const char *const storages[UE_STORAGES] = {"F32", "F16", "BF16", "I8"};
 

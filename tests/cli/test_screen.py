@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.support.bundle_case import copy_with
 from tests.support.report_case import CAUTIONS
@@ -152,6 +153,7 @@ def test_two_processes_share_a_folder_without_doing_a_slide_twice(slides, tmp_pa
     assert sorted(rows(out)) == ["s0", "s1", "s2"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_nothing_half_written_and_resumes(slides, tmp_path, number):
@@ -236,8 +238,6 @@ def test_wrong_arguments_are_told_in_one_line(tmp_path, arguments, code, message
 
 
 def test_mpp_is_asked_for_when_the_slide_does_not_say(tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (600, 400), (200, 180, 190)).save(tmp_path / "plain.png")
     done = screen(tmp_path / "plain.png", "-o", tmp_path / "out")
     assert done.returncode == 1

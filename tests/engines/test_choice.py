@@ -11,9 +11,10 @@ import pytest
 from tests.support.engine_case import run_of, vouched
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import EncoderForm, Gate
-from unicas_edge.engines import Model, choice, choose, open_encoder, open_model
+from unicas_edge.engines import Candidate, EngineOptions, choose, open_candidate, open_encoder
 from unicas_edge.engines import speeds as measured
-from unicas_edge.engines.choice import models, objection, reference, weights_sha256
+from unicas_edge.engines.choice import candidates, objection, reference, weights_sha256
+from unicas_edge.engines.onnxruntime import OrtEncoder
 from unicas_edge.errors import EngineError
 
 SHA = "0" * 64
@@ -29,14 +30,14 @@ def bundle(untrained_bundle):
     return untrained_bundle
 
 
-def model(bundle, backend, precision):
-    return Model(backend, precision, reference(bundle).path)
+def candidate(bundle, backend, precision):
+    return Candidate(backend, precision, reference(bundle).path)
 
 
 @pytest.fixture
 def two(bundle, tmp_path):
     """A bundle where OpenVINO passed in fp32 and in bf16."""
-    runs = [run_of(bundle, model(bundle, "openvino", p)) for p in ("fp32", "bf16")]
+    runs = [run_of(bundle, candidate(bundle, "openvino", p)) for p in ("fp32", "bf16")]
     return vouched(bundle, tmp_path / "two", *runs)
 
 
@@ -48,15 +49,15 @@ def kind(chosen):
 
 
 def test_a_bundle_offers_its_file_to_every_engine_that_can_run_it(bundle):
-    first, *others = models(bundle)
+    first, *others = candidates(bundle)
     assert first == reference(bundle)
-    assert {kind(m) for m in others} == {
+    assert {kind(c) for c in others} == {
         ("openvino", "fp32"),
         ("openvino", "bf16"),
         ("onnxruntime-cuda", "fp32"),
         ("onnxruntime-tensorrt", "fp32"),
     }
-    assert {m.path for m in others} == {first.path}
+    assert {c.path for c in others} == {first.path}
 
 
 def with_form(bundle, folder, backend, precision, **files):
@@ -88,9 +89,9 @@ def with_form(bundle, folder, backend, precision, **files):
 
 def test_a_form_is_another_model_and_takes_the_place_of_its_kind(bundle, tmp_path):
     formed = with_form(bundle, tmp_path / "int8", "openvino", "int8")
-    assert ("openvino", "int8") in {kind(m) for m in models(formed)}
+    assert ("openvino", "int8") in {kind(c) for c in candidates(formed)}
     stored = with_form(bundle, tmp_path / "half", "openvino", "fp32")
-    (only,) = [m for m in models(stored) if kind(m) == ("openvino", "fp32")]
+    (only,) = [c for c in candidates(stored) if kind(c) == ("openvino", "fp32")]
     assert only.path.name == "encoder.openvino-fp32.xml"
 
 
@@ -99,7 +100,7 @@ def test_evidence_is_for_all_the_files_a_model_runs_and_for_no_others(bundle, tm
     other = with_form(
         bundle, tmp_path / "b", "openvino", "int8", **{"encoder.openvino-int8.bin": b"other"}
     )
-    find = [next(m for m in models(b) if m.precision == "int8") for b in (formed, other)]
+    find = [next(c for c in candidates(b) if c.precision == "int8") for b in (formed, other)]
     assert weights_sha256(formed, find[0]) != weights_sha256(other, find[1])
     # A form that comes beside the reference changes nothing of the reference.
     assert weights_sha256(formed, reference(formed)) == weights_sha256(bundle, reference(bundle))
@@ -118,7 +119,8 @@ def test_the_reference_needs_no_evidence(bundle):
     ("backend", "precision"),
     [("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime-cuda", "fp32")],
 )
-def test_another_is_refused_until_it_is_verified(bundle, backend, precision):
+def test_another_is_refused_until_it_is_verified(bundle, backend, precision, monkeypatch):
+    monkeypatch.setattr(OrtEncoder, "missing", lambda backend: None)
     with pytest.raises(EngineError, match=r"was not verified .*`unicas-edge verify`.*--allow-unv"):
         choose(bundle, backend, precision)
     assert kind(choose(bundle, backend, precision, allow_unverified=True)) == (backend, precision)
@@ -137,18 +139,18 @@ def test_another_is_refused_until_it_is_verified(bundle, backend, precision):
     ],
 )
 def test_what_missed_the_gate_is_refused_with_the_figure(bundle, tmp_path, changes, figure):
-    failed = model(bundle, "openvino", "fp32")
+    failed = candidate(bundle, "openvino", "fp32")
     evidence = vouched(bundle, tmp_path / "b", run_of(bundle, failed, **changes))
     with pytest.raises(EngineError, match=f"openvino in fp32 did not pass.*{figure}.*--allow-unv"):
         choose(evidence, "openvino", "fp32")
     assert choose(evidence) == reference(evidence)  # `auto` does not take it either
-    encoder = open_encoder(evidence, "openvino", "fp32", 1, 1, allow_unverified=True)
+    encoder = open_encoder(evidence, EngineOptions("openvino", "fp32", 1, 1, allow_unverified=True))
     assert figure.split(" .*")[0] in encoder.unverified
     encoder.close()
 
 
 def test_the_bundles_own_gate_decides(bundle, tmp_path):
-    run = run_of(bundle, model(bundle, "openvino", "fp32"), cosine_min=0.9)
+    run = run_of(bundle, candidate(bundle, "openvino", "fp32"), cosine_min=0.9)
     assert kind(choose(vouched(bundle, tmp_path / "b", run, gate=Gate(min_cosine=0.8)))) == (
         "openvino",
         "fp32",
@@ -158,7 +160,7 @@ def test_the_bundles_own_gate_decides(bundle, tmp_path):
 
 
 def test_what_passed_may_screen_and_says_nothing(two):
-    encoder = open_encoder(two, "openvino", "fp32", 1, 1)
+    encoder = open_encoder(two, EngineOptions("openvino", "fp32", 1, 1))
     assert (encoder.name, encoder.precision, encoder.unverified) == ("openvino", "fp32", None)
     encoder.close()
 
@@ -175,7 +177,7 @@ def test_what_passed_may_screen_and_says_nothing(two):
     ],
 )
 def test_evidence_for_something_else_does_not_count(bundle, tmp_path, run, changes):
-    wanted = model(bundle, "openvino", "fp32")
+    wanted = candidate(bundle, "openvino", "fp32")
     other = vouched(bundle, tmp_path / "b", run_of(bundle, wanted, **run), **changes)
     with pytest.raises(EngineError, match="openvino in fp32 was not verified"):
         choose(other, "openvino", "fp32")
@@ -205,7 +207,7 @@ def test_no_speed_makes_up_for_evidence(bundle):
 
 
 def test_auto_never_takes_what_is_not_installed(two, monkeypatch):
-    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     assert choose(two) == reference(two)
 
 
@@ -224,10 +226,16 @@ def test_a_form_that_the_bundle_lacks_is_named_with_what_it_has(bundle):
         choose(bundle, "openvino", "int8")
 
 
-def test_openvino_that_is_not_installed_names_the_extra(two, monkeypatch):
+def test_openvino_that_is_not_installed_names_the_extra_verified_or_not(bundle, two, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(EngineError, match=r"pip install 'unicas-edge\[openvino\]'"):
-        open_encoder(two, "openvino", "fp32")
+    extra = (
+        r"openvino is not installed; pip install 'unicas-edge\[openvino\]', or use --backend auto"
+    )
+    for asked in (bundle, two):
+        with pytest.raises(EngineError, match=extra):
+            choose(asked, "openvino", "fp32")
+    with pytest.raises(EngineError, match=extra):
+        open_candidate(two, candidate(two, "openvino", "fp32"))
 
 
 @pytest.mark.parametrize(
@@ -243,13 +251,17 @@ def test_a_provider_that_is_not_installed_names_the_package(bundle, backend, pro
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime has {provider}")
     with pytest.raises(EngineError, match=f"{provider}; install onnxruntime-gpu .*--backend auto"):
-        open_encoder(bundle, backend, allow_unverified=True)
+        open_encoder(bundle, EngineOptions(backend, allow_unverified=True))
 
 
 def test_the_threads_of_an_engine_are_no_more_than_asked_for(bundle):
     for threads in (1, 2):
         for backend in ("onnxruntime", "openvino"):
-            encoder = open_model(bundle, model(bundle, backend, "fp32"), threads, 1)
+            encoder = open_candidate(
+                bundle,
+                candidate(bundle, backend, "fp32"),
+                EngineOptions(threads=threads, batch_size=1),
+            )
             assert encoder.threads == threads
             assert encoder.workers <= threads
             encoder.close()

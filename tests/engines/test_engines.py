@@ -17,7 +17,8 @@ from tests.support.engine_case import encode
 from tests.support.fake_encoder import FakeEncoder
 from tests.support.numpy_maths import gelu, layer_norm, softmax
 from unicas_edge.core import machine
-from unicas_edge.engines import Encoder, EngineOptions, open_encoder, plan_batches
+from unicas_edge.engines import Encoder, EngineOptions, open_encoder
+from unicas_edge.engines.base import plan_batches
 from unicas_edge.errors import EngineError
 from unicas_edge.export import untrained, vit
 
@@ -34,7 +35,7 @@ def tiles():
 
 @pytest.fixture(scope="module")
 def reference(bundle, tiles):
-    encoder = open_encoder(bundle, batch_size=4, threads=2)
+    encoder = open_encoder(bundle, EngineOptions(batch_size=4, threads=2))
     return encode(encoder, tiles)
 
 
@@ -77,7 +78,7 @@ def test_an_untrained_encoder_is_the_vision_transformer_it_claims_to_be(tiles, r
 
 
 def test_a_tile_gives_the_same_bits_at_any_place_among_any_neighbours(bundle, tiles, reference):
-    encoder = open_encoder(bundle, batch_size=4, threads=2)
+    encoder = open_encoder(bundle, EngineOptions(batch_size=4, threads=2))
     rng = np.random.default_rng(5)
     for _ in range(3):
         assert np.array_equal(encode(encoder, tiles, rng.permutation(len(tiles))), reference)
@@ -90,12 +91,12 @@ def test_a_tile_gives_the_same_bits_at_any_place_among_any_neighbours(bundle, ti
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 1), (8, 2)])
 def test_and_in_any_batch_size(bundle, tiles, reference, batch_size, threads):
-    encoder = open_encoder(bundle, batch_size=batch_size, threads=threads)
+    encoder = open_encoder(bundle, EngineOptions(batch_size=batch_size, threads=threads))
     assert np.array_equal(encode(encoder, tiles), reference)
 
 
 def test_workers_may_encode_at_once(bundle, tiles, reference):
-    encoder = open_encoder(bundle, batch_size=1, threads=2)
+    encoder = open_encoder(bundle, EngineOptions(batch_size=1, threads=2))
     assert (encoder.workers, encoder.threads) == (2, 2)
     with ThreadPoolExecutor(encoder.workers) as pool:
         tokens = list(pool.map(lambda tile: encoder.encode(tile[None])[0], tiles))
@@ -129,7 +130,7 @@ def test_choosing_an_engine_does_not_import_it():
     memory=st.integers(0, 1 << 34),
 )
 def test_a_plan_keeps_to_cores_and_memory(cores, tile, batch, memory):
-    workers, threads, size = plan_batches(cores, tile, EngineOptions(None, batch, memory))
+    workers, threads, size = plan_batches(cores, tile, memory, batch)
     assert workers >= 1
     assert threads >= 1
     assert workers * threads <= cores
@@ -139,28 +140,9 @@ def test_a_plan_keeps_to_cores_and_memory(cores, tile, batch, memory):
 
 
 def test_memory_decides_the_batch(bundle):
-    assert open_encoder(bundle, memory_mb=1, threads=2).batch_size == 1
-    assert open_encoder(bundle, memory_mb=1, threads=2).workers == 1
-    assert open_encoder(bundle, memory_mb=4096, threads=2).batch_size > 1
-    assert open_encoder(bundle, batch_size="auto").batch_size >= 1
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, math.inf),
-        ({"cpu.max": "max 100000"}, math.inf),
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu.max": "5000 100000"}, 1.0),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
-    ],
-)
-def test_a_containers_quota_counts(tmp_path, files, quota):
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-    assert machine._cpu_quota(tmp_path) == quota
+    assert open_encoder(bundle, EngineOptions(memory_mb=1, threads=2)).batch_size == 1
+    assert open_encoder(bundle, EngineOptions(memory_mb=1, threads=2)).workers == 1
+    assert open_encoder(bundle, EngineOptions(memory_mb=4096, threads=2)).batch_size > 1
 
 
 def test_a_containers_memory_counts(tmp_path):
@@ -170,32 +152,23 @@ def test_a_containers_memory_counts(tmp_path):
     assert machine._container_bytes(tmp_path) == 700
 
 
-def test_hyper_threads_of_one_core_count_once(monkeypatch):
-    monkeypatch.setattr(machine, "_allowed_cpus", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(machine, "_core_of", lambda cpu: f"{cpu % 2},{cpu % 2 + 2}")
-    monkeypatch.setattr(machine, "_cpu_quota", lambda: math.inf)
-    assert machine.usable_cores() == 2
-    monkeypatch.setattr(machine, "_cpu_quota", lambda: 1.5)
-    assert machine.usable_cores() == 1
-
-
 # ---- what can go wrong --------------------------------------------------------------------------
 
 
 def test_an_unknown_backend_lists_the_known_ones(bundle):
     with pytest.raises(EngineError, match="unknown backend 'abacus'; there are: auto, onnxruntime"):
-        open_encoder(bundle, "abacus")
+        open_encoder(bundle, EngineOptions("abacus"))
 
 
 @pytest.mark.parametrize("options", [{"threads": 0}, {"batch_size": 0}, {"batch_size": 10**9}])
 def test_absurd_options_are_refused(bundle, options):
     with pytest.raises(EngineError, match="choose 1 to"):
-        open_encoder(bundle, **options)
+        open_encoder(bundle, EngineOptions(**options))
 
 
 def test_a_runtime_that_is_not_installed_is_an_engine_error(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match="onnxruntime cannot be imported"):
+    with pytest.raises(EngineError, match="onnxruntime is not installed; pip install onnxruntime"):
         open_encoder(bundle)
 
 
@@ -210,7 +183,7 @@ def test_a_runtime_that_is_not_installed_is_an_engine_error(bundle, monkeypatch)
 )
 def test_a_batch_of_another_shape_type_or_order_is_refused(bundle, batch):
     with pytest.raises(EngineError, match="pad the last batch"):
-        open_encoder(bundle, batch_size=2).encode(batch)
+        open_encoder(bundle, EngineOptions(batch_size=2)).encode(batch)
 
 
 # ---- the fake -----------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from tests.support.engine_case import encode
 from tests.support.quantise_case import FORMS, tiny_bundle
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Gate
-from unicas_edge.engines import open_model
-from unicas_edge.engines.choice import models
+from unicas_edge.engines import Candidate, EngineOptions, open_candidate
+from unicas_edge.engines.choice import candidates
 from unicas_edge.engines.openvino import pages
 from unicas_edge.errors import EngineError
 from unicas_edge.export.quantise.quantise import quantise
@@ -57,16 +57,16 @@ def bundle(tmp_path_factory):
 
 
 def find(bundle, kind):
-    return next(m for m in models(bundle) if (m.backend, m.precision) == kind)
+    return next(c for c in candidates(bundle) if (c.backend, c.precision) == kind)
 
 
 @pytest.fixture
 def opened(bundle):
-    """Open one of the bundle's models; it is closed at the end."""
+    """Open one of the bundle's candidates; it is closed at the end."""
     encoders = []
 
     def build(kind, **options):
-        encoders.append(open_model(bundle, find(bundle, kind), **options))
+        encoders.append(open_candidate(bundle, find(bundle, kind), EngineOptions(**options)))
         return encoders[-1]
 
     yield build
@@ -109,18 +109,18 @@ def test_and_from_any_number_of_threads(opened, tiles, kind):
 _HELD = """
 import sys, hashlib, numpy as np
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import open_model
-from unicas_edge.engines.choice import models
+from unicas_edge.engines import EngineOptions, open_candidate
+from unicas_edge.engines.choice import candidates
 bundle = Bundle.load(sys.argv[1])
 tiles = np.random.default_rng(7).standard_normal((6, 3, 224, 224), dtype="f4")
-for model in models(bundle):
-    if model.backend == "openvino" and model.precision != "bf16":
+for candidate in candidates(bundle):
+    if candidate.backend == "openvino" and candidate.precision != "bf16":
         for size in (1, 2, 3):
-            encoder = open_model(bundle, model, 1, size)
+            encoder = open_candidate(bundle, candidate, EngineOptions(threads=1, batch_size=size))
             step = encoder.batch_size
             tokens = [encoder.encode(tiles[n : n + step]) for n in range(0, 6, step)]
             digest = hashlib.sha256(np.concatenate(tokens).tobytes()).hexdigest()
-            print(model.precision, digest)
+            print(candidate.precision, digest)
 """
 
 
@@ -180,13 +180,14 @@ import sys, numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import open_model
-from unicas_edge.engines.choice import models
+from unicas_edge.engines import EngineOptions, open_candidate
+from unicas_edge.engines.choice import candidates
 import onnxruntime, openvino
 bundle = Bundle.load(sys.argv[1])
-model = next(m for m in models(bundle) if m.backend == sys.argv[2] and m.precision == "fp32")
+kind = (sys.argv[2], "fp32")
+candidate = next(c for c in candidates(bundle) if (c.backend, c.precision) == kind)
 before = len(list(Path("/proc/self/task").iterdir()))
-encoder = open_model(bundle, model, 2, 1)
+encoder = open_candidate(bundle, candidate, EngineOptions(threads=2, batch_size=1))
 with ThreadPoolExecutor(encoder.workers) as pool:
     list(pool.map(lambda _: encoder.encode(np.zeros((1, 3, 224, 224), "f4")), range(8)))
     print(len(list(Path("/proc/self/task").iterdir())) - before - encoder.workers)
@@ -218,30 +219,31 @@ def test_a_processor_without_bf16_is_an_engine_error(bundle, monkeypatch):
 
     monkeypatch.setattr(openvino, "Core", Core)
     with pytest.raises(EngineError, match="no bf16 arithmetic; use --precision fp32"):
-        open_model(bundle, find(bundle, ("openvino", "bf16")))
+        open_candidate(bundle, find(bundle, ("openvino", "bf16")))
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".bin"])
 def test_a_broken_form_is_an_engine_error(bundle, tmp_path, suffix):
-    model = find(bundle, ("openvino", "int8"))
+    candidate = find(bundle, ("openvino", "int8"))
     (tmp_path / "m").mkdir()
     for part in (".xml", ".bin"):
-        data = model.path.with_suffix(part).read_bytes()
-        target = (tmp_path / "m" / model.path.name).with_suffix(part)
+        data = candidate.path.with_suffix(part).read_bytes()
+        target = (tmp_path / "m" / candidate.path.name).with_suffix(part)
         target.write_bytes(data[: len(data) // 2] if part == suffix else data)
     copied = Bundle(tmp_path / "m", bundle.manifest, bundle.digest)
     with pytest.raises(EngineError, match=r"openvino .* cannot load it.*export it again"):
-        open_model(
-            copied, type(model)(model.backend, model.precision, tmp_path / "m" / model.path.name)
+        open_candidate(
+            copied,
+            Candidate(candidate.backend, candidate.precision, tmp_path / "m" / candidate.path.name),
         )
 
 
 def test_a_form_whose_weights_are_not_listed_is_refused(bundle):
-    model = find(bundle, ("openvino", "int8"))
-    listed = {k: v for k, v in bundle.manifest.files.items() if k != model.path.stem + ".bin"}
+    candidate = find(bundle, ("openvino", "int8"))
+    listed = {k: v for k, v in bundle.manifest.files.items() if k != candidate.path.stem + ".bin"}
     bare = Bundle(bundle.root, bundle.manifest.model_copy(update={"files": listed}), bundle.digest)
     with pytest.raises(EngineError, match=r"int8\.bin', which is not a file of the bundle"):
-        open_model(bare, model)
+        open_candidate(bare, candidate)
 
 
 def test_a_closed_engine_says_so(opened, tiles):

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.support.engine_case import run_of, vouched
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import Model, choose
+from unicas_edge.engines import Candidate, choose
 from unicas_edge.engines import speeds as measured
 from unicas_edge.engines.choice import reference
 from unicas_edge.engines.speeds import cache_file, read_speeds, write_speeds
+from unicas_edge.errors import OutputError
 
 SPEEDS = {("onnxruntime", "fp32"): 3.5, ("openvino", "bf16"): 6.25}
 
@@ -40,7 +41,7 @@ def bundle(untrained_bundle):
 @pytest.fixture(scope="module")
 def two(bundle, tmp_path_factory):
     """A bundle where OpenVINO passed in fp32: two models to choose from."""
-    run = run_of(bundle, Model("openvino", "fp32", reference(bundle).path))
+    run = run_of(bundle, Candidate("openvino", "fp32", reference(bundle).path))
     return vouched(bundle, tmp_path_factory.mktemp("two") / "bundle", run)
 
 
@@ -156,14 +157,12 @@ def test_a_write_that_fails_leaves_what_was_there(bundle, monkeypatch):
     write_speeds(bundle, SPEEDS)
     before = cache_file().read_bytes()
 
-    def full(self, *args, **kwargs):
-        with self.open("w") as file:
-            file.write("{")
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        with pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space"):
             write_speeds(bundle, {("openvino", "fp32"): 1.0})
     assert cache_file().read_bytes() == before
     assert os.listdir(cache_file().parent) == ["speeds.json"]  # noqa: PTH208 - hidden ones too

@@ -29,7 +29,7 @@ def test_the_commands_of_the_documentation(folder, tmp_path):
     first = run(export_app, ["encoder", str(tmp_path / "wrapped.pth"), "-o", target])
     assert first.exit_code == 0, first.output
     assert "vit-ti16, tokens of width 192, fp32" in first.stdout
-    assert "took 'teacher'" in first.stderr
+    assert "used 'teacher'" in first.stderr
     assert UNTRAINED in first.stderr
     second = run(
         export_app,

@@ -20,7 +20,8 @@ from tests.support.export_case import TINY, TRAINED, make_checkpoints, names
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.aggregator_file import parameter_shapes as aggregator_shapes
-from unicas_edge.engines import open_encoder
+from unicas_edge.bundle.edit import Draft
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import BundleError, CheckpointError, OutputError
 from unicas_edge.export import encoder as build
 from unicas_edge.export.encoder import export_aggregator, export_encoder
@@ -38,7 +39,7 @@ def begun(folder, tmp_path):
 
 
 def in_bundle(bundle, tiles):
-    encoder = open_encoder(bundle, "onnxruntime", batch_size=len(tiles), threads=1)
+    encoder = open_encoder(bundle, EngineOptions("onnxruntime", batch_size=len(tiles), threads=1))
     tokens = encoder.encode(tiles)
     encoder.close()
     return tokens
@@ -94,7 +95,7 @@ def test_grey_levels_are_an_option(folder, tmp_path):
     model = onnx.load(made.path("encoder.onnx"))
     notes = {p.key: json.loads(p.value) for p in model.metadata_props if p.key == "grey_levels"}
     assert notes["grey_levels"]["matrix"] == [list(row) for row in matrix]
-    with pytest.raises(CheckpointError, match="give --uint8"):
+    with pytest.raises(CheckpointError, match="needs --uint8"):
         export_encoder(folder / "tiny.pth", tmp_path / "c", matrix=matrix)
 
 
@@ -119,13 +120,10 @@ def test_no_more_than_one_tensor_is_in_memory(tmp_path, monkeypatch):
     import tracemalloc
 
     vit = replace(ARCHITECTURES["h-optimus-0"].vit, depth=10)
+    new = Draft(tmp_path, tmp_path)
     tracemalloc.start()
     files = build.write_encoder(
-        vit,
-        lambda key: np.zeros(build.parameter_shapes(vit)[key], "f4"),
-        tmp_path,
-        tmp_path,
-        "fp16",
+        vit, lambda key: np.zeros(build.parameter_shapes(vit)[key], "f4"), new, "fp16"
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -278,13 +276,13 @@ def test_an_aggregator_that_does_not_go_with_the_encoder_is_refused(folder, begu
     torch.save(tensors(aggregator_weights(wide)), tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match=r"made for tokens of width 40, the encoder .* 192"):
         export_aggregator(tmp_path / "wide.pth", begun)
-    with pytest.raises(CheckpointError, match="has 3 tasks, 1 are named"):
+    with pytest.raises(CheckpointError, match="has 3 tasks, but 1 names are given"):
         export_aggregator(folder / "model-7.pth", begun, tasks={"one": 0.5})
     with pytest.raises(CheckpointError, match="num_heads"):
         export_aggregator(folder / "model-7.pth", begun, heads=7)
     with pytest.raises(CheckpointError, match="an encoder is imported by"):
         export_aggregator(folder / "tiny.pth", begun)
-    with pytest.raises(OutputError, match="import its encoder first"):
+    with pytest.raises(OutputError, match="make it from an encoder first"):
         export_aggregator(folder / "model-7.pth", tmp_path / "none")
     with pytest.raises(BundleError, match="cannot be read"):
         export_aggregator(folder / "model-7.pth", tmp_path)

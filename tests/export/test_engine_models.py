@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.errors import EngineError
 
@@ -80,7 +80,7 @@ def test_a_batch_size_fixed_in_the_model_is_taken_over(bundle_with):
     assert encoder.batch_size == 6
     assert encoder.encode(np.ones((6, 3, 224, 224), "f4")).shape == (6, 192)
     with pytest.raises(EngineError, match="made for batches of 6, not 4"):
-        open_encoder(fixed, batch_size=4)
+        open_encoder(fixed, EngineOptions(batch_size=4))
 
 
 @pytest.mark.parametrize("location", ["/etc/hostname", "../secret.bin", "beside.bin"])
@@ -94,7 +94,8 @@ def test_weights_outside_the_bundle_are_refused(bundle_with, location):
 def test_weights_in_a_listed_file_of_the_bundle_are_read(bundle_with):
     data = np.arange(192, dtype="<f4")
     encoder = open_encoder(
-        bundle_with(tiny(location="row.bin"), **{"row.bin": data.tobytes()}), batch_size=1
+        bundle_with(tiny(location="row.bin"), **{"row.bin": data.tobytes()}),
+        EngineOptions(batch_size=1),
     )
     tokens = encoder.encode(np.ones((1, 3, 224, 224), "f4"))
     np.testing.assert_allclose(tokens[0], data, rtol=1e-5)

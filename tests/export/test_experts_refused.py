@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.bundle_case import fingerprint, make_bundle, three_tasks
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.edit import staging
 from unicas_edge.errors import AggregatorError, BundleError, OutputError
 from unicas_edge.export.experts import convert, describe
 
@@ -123,12 +121,12 @@ def in_the_way(target, kind, small):
 @pytest.mark.parametrize(
     ("kind", "cause"),
     [
-        ("file", "is no folder"),
+        ("file", "is not a folder"),
         ("folder", "holds no valid bundle.json"),
-        ("dangling link", "is no folder"),
-        ("link to a bundle", "is no folder"),
-        ("bundle with notes", "notes.txt: is no part of the bundle"),
-        ("bundle with a link", "link: is no part of the bundle"),
+        ("dangling link", "is not a folder"),
+        ("link to a bundle", "is not a folder"),
+        ("bundle with notes", "notes.txt: is not a file of the bundle"),
+        ("bundle with a link", "link: is not a file of the bundle"),
     ],
 )
 def test_force_replaces_nothing_but_a_bundle(small, tmp_path, kind, cause):
@@ -146,27 +144,17 @@ def test_force_replaces_nothing_but_a_bundle(small, tmp_path, kind, cause):
 @pytest.mark.parametrize("force", [False, True])
 def test_target_and_source_never_overlap(small, where, force):
     before = fingerprint(small.root.parent)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(small, small.root / where, "int8", force=force)
     assert fingerprint(small.root.parent) == before
 
 
 def test_a_link_to_the_source_is_the_source(small, tmp_path):
     (tmp_path / "link").symlink_to(small.root)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(small, tmp_path / "link" / "new", "int8", force=True)
-    with pytest.raises(OutputError, match="is, holds or lies inside the source"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         convert(Bundle.load(tmp_path / "link"), small.root, "int8", force=True)
-
-
-def test_an_interrupt_leaves_nothing_new_and_the_old_as_it_was(small, tmp_path):
-    target = tmp_path / "new"
-    convert(small, target, "bf16")
-    before = fingerprint(tmp_path)
-    with pytest.raises(KeyboardInterrupt), staging(target, force=True) as folder:
-        (folder / "half").write_text("x")
-        raise KeyboardInterrupt
-    assert fingerprint(tmp_path) == before
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
@@ -180,15 +168,3 @@ def test_a_file_where_a_folder_should_be_is_named(small, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match=r"file/new: cannot be written: .*; a file is in the way"):
         convert(small, tmp_path / "file" / "new", "int8")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_device_names_the_file(tmp_path):
-    from unicas_edge.bundle.edit import new_file
-
-    (tmp_path / "part").mkdir()
-    with pytest.raises(OutputError, match=r"target/w/a\.bin: .*No space left.*free space"):
-        with new_file(tmp_path / "part", tmp_path / "target", "w/a.bin") as out:
-            with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
-                os.dup2(full.fileno(), out.fileno())
-            out.write(b"x" * 100_000)

@@ -12,10 +12,11 @@ from onnx import numpy_helper
 from tests.support.quantise_case import FORMS, tiny_bundle
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Gate
-from unicas_edge.engines import open_model
-from unicas_edge.engines.choice import models, reference
+from unicas_edge.engines import EngineOptions, open_candidate
+from unicas_edge.engines.choice import candidates, reference
 from unicas_edge.export.quantise.calibrate import calibration_tiles, split
-from unicas_edge.export.quantise.quantise import quantise, tokens
+from unicas_edge.export.quantise.quantise import quantise
+from unicas_edge.export.quantise.trial import tokens
 from unicas_edge.sample import write_sample
 from unicas_edge.verification.verify import cosine
 
@@ -51,7 +52,7 @@ def the_form(done):
     """Return the new form as the engines know it."""
     form = done.form
     wanted = (form.backend, form.precision, done.bundle.path(form.file))
-    return next(m for m in models(done.bundle) if (m.backend, m.precision, m.path) == wanted)
+    return next(m for m in candidates(done.bundle) if (m.backend, m.precision, m.path) == wanted)
 
 
 # ---- what the forms say -------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_a_form_agrees_with_the_reference_on_tiles_it_was_not_made_from(made, ki
 @pytest.mark.parametrize("kind", FORMS)
 def test_a_token_does_not_depend_on_its_neighbours(made, kind, tiles):
     done = made[kind]
-    encoder = open_model(done.bundle, the_form(done), batch_size=3)
+    encoder = open_candidate(done.bundle, the_form(done), EngineOptions(batch_size=3))
     quiet = encoder.encode(tiles[:3])
     for row in range(3):
         batch = tiles[:3] * 50 + 7  # a scale over the batch would follow these

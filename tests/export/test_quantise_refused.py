@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.bundle_case import fingerprint
 from tests.support.quantise_case import FORMS, tiny_bundle
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import Model, open_model
+from unicas_edge.engines import Candidate, open_candidate
 from unicas_edge.engines.choice import reference
 from unicas_edge.errors import BundleError, EngineError, OutputError, SlideError
 from unicas_edge.export.quantise.calibrate import calibration_tiles, split
@@ -78,9 +78,9 @@ def test_tiles_are_shared_among_slides_and_a_folder_of_images_is_one(tmp_path, s
 
 
 def test_too_few_tiles_and_slides_that_cannot_be_read_are_refused(tmp_path, slide, plain, tiles):
-    with pytest.raises(EngineError, match=r"no slides to calibrate on; name some with --calibrate"):
+    with pytest.raises(EngineError, match=r"no slides to calibrate on; give some with --calibrate"):
         calibration_tiles([], plain, 32)
-    with pytest.raises(EngineError, match="8 calibration tiles; ask for 16 to 1024"):
+    with pytest.raises(EngineError, match="8 calibration tiles; give 16 to 1024"):
         calibration_tiles([slide], plain, 8)
     small = tmp_path / "small.svs"
     write_sample(small, 512, 512, seed=1)
@@ -91,17 +91,17 @@ def test_too_few_tiles_and_slides_that_cannot_be_read_are_refused(tmp_path, slid
         calibration_tiles([slide, tmp_path / "broken.svs"], plain, 32)
     with pytest.raises(EngineError, match=r"float64 \[24, 3, 224, 224\], .* takes float32"):
         quantise(plain, tmp_path / "new", "openvino", "int8", tiles.astype("f8"))
-    with pytest.raises(EngineError, match="int8 is calibrated on tiles of yours; name slides"):
+    with pytest.raises(EngineError, match="int8 needs calibration tiles; give slides"):
         quantise(plain, tmp_path / "new", "openvino", "int8")
 
 
 @pytest.mark.parametrize(
     ("backend", "precision", "cause"),
     [
-        ("openvino", "bf16", "bf16 needs no form: openvino runs the reference file in it"),
-        ("onnxruntime", "int8w", "no form for onnxruntime in int8w can be made; there are: openv"),
-        ("openvino", "fp16", "no form for openvino in fp16"),
-        ("tflite", "int8", "no form for tflite"),
+        ("openvino", "bf16", "bf16 needs no form: openvino runs the fp32 file in bf16"),
+        ("onnxruntime", "int8w", "cannot make a form for onnxruntime in int8w; there are: openv"),
+        ("openvino", "fp16", "cannot make a form for openvino in fp16"),
+        ("tflite", "int8", "cannot make a form for tflite"),
     ],
 )
 def test_a_form_that_cannot_be_is_refused(tmp_path, plain, backend, precision, cause):
@@ -118,7 +118,7 @@ def test_a_form_is_made_once_but_others_may_be_added(tmp_path, plain):
     assert [f.precision for f in both.manifest.encoder.forms] == ["int8w", "fp32"]
     for precision in ("int8w", "fp32"):
         path = both.path(f"encoder.openvino-{precision}.xml")
-        open_model(both, Model("openvino", precision, path)).close()
+        open_candidate(both, Candidate("openvino", precision, path)).close()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_weights_in_a_file_of_their_own_are_read_and_never_from_outside(tmp_path
     assert linked.path("encoder.data").stat().st_nlink == 2
     done = quantise(linked, tmp_path / "new", "onnxruntime", "int8", tiles)
     assert done.reached
-    open_model(done.bundle, reference(done.bundle)).close()
+    open_candidate(done.bundle, reference(done.bundle)).close()
     (tmp_path / "outside.data").write_bytes((apart.root / "encoder.data").read_bytes())
     model = onnx.load(apart.path("encoder.onnx"), load_external_data=False)
     for tensor in model.graph.initializer:
@@ -208,7 +208,7 @@ def test_the_command_says_what_it_made(tmp_path, plain, slide):
     from typer import Typer
     from typer.testing import CliRunner
 
-    from unicas_edge.cli.quantise import quantise as command
+    from unicas_edge.cli.export import quantise as command
 
     app = Typer()
     app.command()(command)

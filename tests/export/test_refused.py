@@ -16,7 +16,7 @@ from tests.support.bundle_case import fingerprint
 from tests.support.encoder_case import tensors, weights_of
 from tests.support.export_case import TINY, make_checkpoints, names
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import BundleError, CheckpointError, EngineError, OutputError
 from unicas_edge.export import encoder as build
 from unicas_edge.export.encoder import export_aggregator, export_encoder
@@ -48,7 +48,7 @@ def test_an_existing_bundle_is_replaced_only_with_force(folder, begun):
 @pytest.mark.parametrize("where", [".", "tiny.pth", "tiny.pth/new"])
 def test_a_checkpoint_is_never_written_over(folder, where):
     before = fingerprint(folder)
-    with pytest.raises(OutputError, match=r"inside the source|no folder|holds no valid"):
+    with pytest.raises(OutputError, match=r"overlaps with the source|not a folder|holds no valid"):
         export_encoder(folder / "tiny.pth", folder / where, force=True)
     assert fingerprint(folder) == before
 
@@ -111,7 +111,7 @@ def test_a_truncated_graph_is_refused(beside):
     with pytest.raises(BundleError, match=r"'encoder\.onnx' has SHA-256"):
         Bundle.load(beside)
     with pytest.raises(EngineError, match=r"encoder\.onnx"):
-        open_encoder(listed(beside), "onnxruntime")
+        open_encoder(listed(beside), EngineOptions("onnxruntime"))
 
 
 def test_missing_or_short_weights_are_refused(beside):
@@ -121,12 +121,12 @@ def test_missing_or_short_weights_are_refused(beside):
     with pytest.raises(BundleError, match=r"'encoder\.onnx\.data' has SHA-256"):
         Bundle.load(beside)
     with pytest.raises(EngineError, match="cannot load it"):
-        open_encoder(listed(beside), "onnxruntime")
+        open_encoder(listed(beside), EngineOptions("onnxruntime"))
     data.unlink()
     with pytest.raises(BundleError, match=r"'encoder\.onnx\.data' is missing"):
         Bundle.load(beside)
     with pytest.raises(EngineError, match="not a file of the bundle"):
-        open_encoder(listed(beside), "onnxruntime")
+        open_encoder(listed(beside), EngineOptions("onnxruntime"))
 
 
 def test_weights_outside_the_bundle_are_refused(beside):
@@ -138,4 +138,4 @@ def test_weights_outside_the_bundle_are_refused(beside):
                 entry.value = "../out.data"
     (beside / "encoder.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"refers to '\.\./out\.data', which is not a file"):
-        open_encoder(listed(beside), "onnxruntime")
+        open_encoder(listed(beside), EngineOptions("onnxruntime"))

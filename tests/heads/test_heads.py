@@ -18,7 +18,7 @@ from tests.support.region_case import WIDTH, cell, head_spec, head_weights, with
 from tests.support.report_case import CAUTIONS
 from unicas_edge.bundle import Bundle
 from unicas_edge.cli.classify import classify
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import BundleError, RegionError
 from unicas_edge.heads.classifier import RegionClassifier, view_tokens
 from unicas_edge.heads.head import _read, load_heads
@@ -120,8 +120,8 @@ def test_half_precision_weights_are_taken(tmp_path):
     ("change", "cause"),
     [
         ({"positive": 3, "threshold": 0.5}, "positive 3 is not one of 3"),
-        ({"positive": 1}, "given together"),
-        ({"threshold": 0.5}, "given together"),
+        ({"positive": 1}, "give both positive and threshold"),
+        ({"threshold": 0.5}, "give both positive and threshold"),
         ({"classes": ["a", "a", "b"]}, "two classes have the same name"),
         ({"classes": ["a"]}, "heads.0.classes"),
         ({"view": "slide"}, "heads.0.view"),
@@ -152,7 +152,7 @@ def test_two_heads_of_one_name_are_refused(tmp_path):
 def test_probabilities_are_those_of_the_equations(folder, images):
     """Each view encoded one by one, and the head in float64, give the same probabilities."""
     bundle = Bundle.load(folder)
-    with RegionClassifier(bundle, threads=1, batch_size=4) as classifier:
+    with RegionClassifier(bundle, options=EngineOptions(threads=1, batch_size=4)) as classifier:
         found = classifier.classify(images)
         for head in classifier.heads:
             tokens = np.stack([token(bundle, classifier.encoder, i, head.spec) for i in images])
@@ -182,14 +182,16 @@ def test_tokens_do_not_depend_on_company_or_batch_size(folder, images):
     bundle = Bundle.load(folder)
     found = []
     for batch, many in ((2, images * 2), (5, images)):
-        encoder = open_encoder(bundle, threads=1, batch_size=batch)
+        encoder = open_encoder(bundle, EngineOptions(threads=1, batch_size=batch))
         found.append(view_tokens(bundle, encoder, many, ("cell",))["cell"][:3])
         encoder.close()
     assert np.array_equal(*found)
 
 
 def test_no_image_gives_no_row_and_a_bad_one_an_error(folder):
-    with RegionClassifier(Bundle.load(folder), threads=1, batch_size=1) as classifier:
+    with RegionClassifier(
+        Bundle.load(folder), options=EngineOptions(threads=1, batch_size=1)
+    ) as classifier:
         assert classifier.classify([])["kind"].shape == (0, 3)
         with pytest.raises(RegionError, match="uint8"):
             classifier.classify([np.zeros((50, 50, 3))])

@@ -24,6 +24,7 @@ from tests.support.encoder_case import (
     tiles_of,
     weights_of,
 )
+from unicas_edge.bundle.edit import Draft
 from unicas_edge.export.encoder import write_encoder
 from unicas_edge.models.architectures import ARCHITECTURES, parameter_shapes
 from unicas_edge.train.encoder.model import VisionTransformer
@@ -61,7 +62,7 @@ def test_the_torch_module_gives_the_golden_tokens(golden_vitl, golden_torch):
 def test_the_exported_onnx_gives_the_golden_tokens(golden_vitl, golden_torch, tmp_path):
     weights, tiles, tokens = golden_vitl
     vit = ARCHITECTURES["unicas"].vit
-    files = write_encoder(vit, weights.__getitem__, tmp_path, tmp_path, "fp32")
+    files = write_encoder(vit, weights.__getitem__, Draft(tmp_path, tmp_path), "fp32")
     assert files == ["encoder.onnx", "encoder.onnx.data"]
     found = run(str(tmp_path / "encoder.onnx"), tiles)
     shutil.rmtree(tmp_path)  # 1.2 GB

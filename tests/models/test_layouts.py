@@ -94,7 +94,7 @@ def test_hibous_layouts_become_timms(tmp_path, layout):
     for key, value in read(found).items():
         np.testing.assert_allclose(value, weights[key], atol=1e-6, err_msg=key)
         assert found.shapes[key] == value.shape
-    assert "left 1 tensors" in found.notes[0]
+    assert "ignored 1 tensors" in found.notes[0]
 
 
 def test_dinov2s_layout_is_converted_as_timm_does():
@@ -138,7 +138,7 @@ def test_conchs_vision_tower_is_taken_out_of_the_whole_model(tmp_path):
     found = as_timm(load(saved(tmp_path / "conch.bin", tensors(state))))
     same(found, weights)
     assert found.notes == (
-        "read in CONCH's layout, left 6 tensors that encoding tiles does not need",
+        "read in CONCH's layout, ignored 6 tensors that are not needed to encode tiles",
     )
 
 

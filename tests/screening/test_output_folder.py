@@ -208,7 +208,7 @@ def test_existing_results_and_those_made_meanwhile(tmp_path):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "con", "a:b", ".hidden"])
 def test_a_name_cannot_leave_the_folder(tmp_path, name):
-    with pytest.raises(OutputError, match="no name of a slide folder"):
+    with pytest.raises(OutputError, match="not the name of a slide folder"):
         OutputFolder(tmp_path).slide(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from tests.support.places import ROOT
 from unicas_edge.core import machine as device
 from unicas_edge.core.machine import Device, this_device
-from unicas_edge.engines import onnxruntime as ort
+from unicas_edge.engines import EngineOptions
+from unicas_edge.engines.onnxruntime import OrtEncoder
 from unicas_edge.errors import ProfileError
 from unicas_edge.screening import profile
-from unicas_edge.screening.profile import Settings, load_profile, refusal, settle
+from unicas_edge.screening.options import RECORDED, Options
+from unicas_edge.screening.profile import load_profile, profiled, refusal, settle
 
 VNNI = frozenset({"avx2", "avx512f", "avx512_vnni"})
 X86, X86_VNNI = Device("x86_64", frozenset({"avx2"})), Device("x86_64", VNNI)
@@ -31,6 +34,10 @@ def board(name):
 @pytest.fixture(scope="module")
 def bundle(untrained_bundle):
     return untrained_bundle
+
+
+def asked(*args, **kwargs):
+    return Options(engine=EngineOptions(*args, **kwargs))
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def test_the_files_are_the_known_names():
     assert {path.stem for path in (ROOT / "profiles").glob("*.toml")} == set(profile.NAMES)
     assert len(set(profile.NAMES)) == len(profile.NAMES)
     fields = set(profile.Profile.model_fields) - {"device", "match", "why"}
-    assert set(profile.SETTINGS) == fields == {f.name for f in dataclasses.fields(Settings)}
+    assert set(profile.SETTINGS) == fields <= set(RECORDED)
 
 
 @pytest.mark.parametrize("name", profile.NAMES)
@@ -123,24 +130,24 @@ def test_auto_never_takes_an_engine_that_is_not_there(machine, name, provider):
     assert found.name == name
     (note,) = found.passed_over
     assert provider in note
-    assert "passed over" in note
+    assert "was not used" in note
     assert "onnxruntime-gpu" in note
 
 
 def test_auto_never_takes_an_engine_that_the_bundle_does_not_vouch_for(bundle, monkeypatch):
-    monkeypatch.setattr(ort, "missing_provider", lambda backend: None)
+    monkeypatch.setattr(OrtEncoder, "missing", lambda backend: None)
     assert load_profile("auto", device=RTX).name == "rtx-workstation"
-    found = load_profile("auto", refusal(bundle, Settings()), RTX)
+    found = load_profile("auto", refusal(bundle, Options()), RTX)
     assert found.name == "x86-cpu-vnni"
     assert "was not verified" in found.passed_over[0]
-    found = load_profile("auto", refusal(bundle, Settings(), allow_unverified=True), RTX)
+    found = load_profile("auto", refusal(bundle, asked(allow_unverified=True)), RTX)
     assert found.name == "rtx-workstation"
 
 
 def test_an_engine_named_by_the_user_is_for_the_engine_to_refuse(bundle):
-    wanted = Settings(backend="onnxruntime-cuda")
+    wanted = asked("onnxruntime-cuda")
     assert load_profile("auto", refusal(bundle, wanted), RTX).name == "rtx-workstation"
-    other = load_profile("auto", refusal(bundle, Settings(backend="openvino")), RTX)
+    other = load_profile("auto", refusal(bundle, asked("openvino")), RTX)
     assert other.name == "x86-cpu-vnni"
     assert "it is for onnxruntime-cuda, not openvino" in other.passed_over[0]
 
@@ -148,17 +155,17 @@ def test_an_engine_named_by_the_user_is_for_the_engine_to_refuse(bundle):
 def test_openvino_that_is_not_installed_is_passed_over(monkeypatch):
     found = load_profile("x86-cpu").profile.model_copy(update={"backend": "openvino"})
     assert profile.not_installed(found) is None
-    monkeypatch.setattr(profile, "find_spec", lambda name: None)
-    assert profile.not_installed(found) == "openvino is not installed"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert "openvino is not installed; pip install" in profile.not_installed(found)
 
 
 def test_a_machine_without_a_profile_is_told_how_to_get_one():
-    with pytest.raises(ProfileError, match=r"is for riscv64; write one .* --profile FILE\.toml"):
+    with pytest.raises(ProfileError, match=r"fits riscv64; write one .* --profile FILE\.toml"):
         load_profile("auto", device=Device("riscv64"))
 
 
 def test_this_machine_has_a_profile(bundle):
-    found = load_profile("auto", refusal(bundle, Settings()))
+    found = load_profile("auto", refusal(bundle, Options()))
     assert found.profile.match.fits(this_device())
 
 
@@ -181,24 +188,35 @@ def test_a_machine_is_known_by_what_its_system_says(tmp_path, monkeypatch):
 
 def test_the_user_goes_before_the_profile():
     jetson = load_profile("jetson-orin-nano").profile
-    assert settle(jetson, Settings()) == Settings("onnxruntime-tensorrt", "auto", 8, 1, 2, 2, 512)
-    mine = Settings("openvino", "bf16", 3, 5, 7, 9, 11)
-    assert settle(jetson, mine) == mine
-    part = settle(jetson, Settings(batch_size=1, readers=5))
-    assert (part.backend, part.batch_size, part.readers) == ("onnxruntime-tensorrt", 1, 5)
+    said = EngineOptions("onnxruntime-tensorrt", "auto", 1, 8, 512)
+    assert settle(jetson, Options()) == Options(engine=said, readers=2, queue_batches=2)
+    mine = EngineOptions("openvino", "bf16", 5, 3, 11, allow_unverified=True)
+    user = Options(max_tiles=9, mpp=0.5, reader="vips", colour="none", engine=mine)
+    assert settle(jetson, user) == dataclasses.replace(user, readers=2, queue_batches=2)
+    part = settle(jetson, asked(batch_size=1)).engine
+    assert (part.backend, part.batch_size) == ("onnxruntime-tensorrt", 1)
 
 
 def test_auto_in_a_profile_leaves_it_open():
-    found = settle(load_profile("x86-cpu").profile, Settings())
-    assert found == Settings("auto", "auto", None, None, 2, 1, None)
+    found = settle(load_profile("x86-cpu").profile, Options())
+    assert found == Options(readers=2, queue_batches=1)
 
 
 def test_a_profiles_precision_is_for_its_engine():
     half = load_profile("rtx-workstation").profile.model_copy(update={"precision": "fp16"})
-    assert settle(half, Settings()).precision == "fp16"
-    assert settle(half, Settings(backend="onnxruntime-cuda")).precision == "fp16"
-    assert settle(half, Settings(backend="onnxruntime")).precision == "auto"
-    assert settle(half, Settings(precision="fp32")).precision == "fp32"
+    assert settle(half, Options()).engine.precision == "fp16"
+    assert settle(half, asked("onnxruntime-cuda")).engine.precision == "fp16"
+    assert settle(half, asked("onnxruntime")).engine.precision == "auto"
+    assert settle(half, asked(precision="fp32")).engine.precision == "fp32"
+
+
+def test_what_is_recorded_is_every_setting_and_the_profiles_name(bundle, written):
+    path = written("readers = 2", "readers = 6")
+    found = profiled(path, bundle, Options(max_tiles=9)).recorded()
+    assert (found["max_tiles"], found["readers"], found["profile"]) == (9, 6, path)
+    settings = {f.name for kind in (Options, EngineOptions) for f in dataclasses.fields(kind)}
+    assert tuple(found) == RECORDED
+    assert set(RECORDED) == settings - {"engine"}
 
 
 # ---- what is wrong ------------------------------------------------------------------------------
@@ -242,12 +260,12 @@ def test_an_unknown_name_lists_the_known():
         (
             "\n[why]",
             "\n[why]\ncolour = 'x'",
-            "gives a reason for what is no setting: colour",
+            "gives a reason for an unknown setting: colour",
         ),
         ("\n[why]", "\n[[why]]", "why: Input should be an object"),
         ("readers = 2", "readers = 2\nreaders = 3", "not a TOML file in UTF-8"),
         ("readers = 2", "readers = " + "[" * 20_000, "not a TOML file in UTF-8"),
-        ("readers = 2", "readers = 2\n#" + "x" * 65_536, "larger than 65,536 bytes"),
+        ("readers = 2", "readers = 2\n#" + "x" * 65_536, "over 65,536 bytes"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(written, old, new, cause):

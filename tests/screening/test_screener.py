@@ -16,7 +16,8 @@ from unicas_edge.engines import open_encoder
 from unicas_edge.result import caution
 from unicas_edge.sample import write_sample
 from unicas_edge.screening.feed import fit_colour
-from unicas_edge.screening.screener import Options, Screener
+from unicas_edge.screening.options import Options
+from unicas_edge.screening.screener import Screener
 from unicas_edge.screening.session import Session
 from unicas_edge.slide import open_slide
 from unicas_edge.tiles.grid import grid_for

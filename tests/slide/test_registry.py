@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.places import TESTS
+from tests.support.places import ROOT
 from tests.support.slides import HALF_MICROMETRE, jpeg_ifd, smear, write_tiff
 from unicas_edge.errors import SlideError, SpacingError, UnicasError, UnsupportedSlideError
 from unicas_edge.slide import is_field_folder, open_slide
 
-PLUGIN = TESTS / "plugin"
+PLUGIN = ROOT / "examples" / "plugin_reader"
 
 
 @pytest.fixture
@@ -26,16 +27,37 @@ def npy(tmp_path):
     return path
 
 
-def test_a_plug_in_reads_its_own_format(npy, monkeypatch):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The example plug-in, as if installed: importable, with the metadata of its entry points."""
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["unicas_edge.readers"]
+    info = tmp_path / "site" / "unicas_edge_npy-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1\n"
+    )
+    lines = [f"{name} = {module}\n" for name, module in points.items()]
+    (info / "entry_points.txt").write_text("".join(["[unicas_edge.readers]\n", *lines]))
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.syspath_prepend(str(PLUGIN))
+
+
+def test_a_format_of_a_plug_in_that_is_not_installed_is_refused(npy):
     with pytest.raises(UnsupportedSlideError, match=r"slide\.dat: not a slide or image"):
         open_slide(npy)
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    with open_slide(npy) as slide:
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_plug_in_reads_its_own_format(npy):
+    with open_slide(npy, mpp=0.5) as slide:
         assert (slide.reader, slide.width, slide.height) == ("npy", 300, 260)
         assert np.array_equal(slide.read(10, 20, 64, 1.0), smear(300, 260)[20:84, 10:74])
         assert slide.overview(100).shape == (87, 100, 3)
     with open_slide(npy, reader="npy", mpp=0.3) as slide:
         assert slide.spacing.um_px == 0.3
+    with pytest.raises(SpacingError, match=r"slide\.dat: .*--mpp"):
+        open_slide(npy)
 
 
 def test_a_plug_in_that_does_not_load_is_named(npy, monkeypatch, tmp_path):
@@ -59,7 +81,7 @@ def test_forcing_a_reader(tmp_path):
     assert np.abs(images["tiff"] - images["vips"]).max() <= 3
     with pytest.raises(UnsupportedSlideError, match="no reader 'nope'; known: tiff, openslide"):
         open_slide(path, reader="nope")
-    with pytest.raises(UnsupportedSlideError, match="not a format of the reader 'folder'"):
+    with pytest.raises(UnsupportedSlideError, match="the reader 'folder' cannot read it"):
         open_slide(path, reader="folder")
 
 
@@ -107,7 +129,7 @@ def test_importing_the_package_is_cheap():
         "heavy = {'tifffile', 'pyvips', 'openslide', 'simplejpeg'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=PLUGIN.parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 #: Real files that cannot be read, and what is said of them.

@@ -23,16 +23,16 @@ from unicas_edge.errors import SpacingError
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.spacing import (
     Hints,
-    Measure,
+    Stated,
     find_spacing,
     magnification_in_description,
-    resolution_measure,
+    resolution_spacing,
     tag_in_description,
 )
 
 PATH = Path("a.svs")
-TAG = Measure(0.499, 0.499, "tag")
-RESOLUTION = Measure(0.25, 0.25, "TIFF resolution")
+TAG = Stated(0.499, 0.499, "tag")
+RESOLUTION = Stated(0.25, 0.25, "TIFF resolution")
 
 
 def spacing(mpp=None, **hints):
@@ -47,7 +47,12 @@ def spacing(mpp=None, **hints):
         (None, {"resolution": RESOLUTION, "magnification": 20}, 0.25, "TIFF resolution"),
         (None, {"magnification": 20.0}, 0.5, "magnification 20x"),
         (None, {"magnification": 40.0}, 0.25, "magnification 40x"),
-        (None, {"tag": Measure(28.9, 28.9, "tag"), "magnification": 20}, 0.5, "magnification 20x"),
+        (
+            None,
+            {"tag": Stated(28.9, 28.9, "tag"), "magnification": 20},
+            0.5,
+            "magnification 20x",
+        ),
     ],
 )
 def test_order(mpp, hints, um_px, source):
@@ -59,7 +64,7 @@ def test_missing_names_the_option():
     with pytest.raises(SpacingError, match=r"a\.svs: the file does not say its um/px; .*--mpp"):
         spacing()
     with pytest.raises(SpacingError, match=r"tag says 28\.9.*--mpp"):
-        spacing(tag=Measure(28.9, 28.9, "tag"))
+        spacing(tag=Stated(28.9, 28.9, "tag"))
     for magnification in (0.0, -20.0, math.nan, 1e9):
         with pytest.raises(SpacingError, match="--mpp"):
             spacing(magnification=magnification)
@@ -70,27 +75,27 @@ def test_absurd_figures_are_refused(mpp):
     with pytest.raises(SpacingError, match="--mpp"):
         spacing(mpp, tag=TAG)
     with pytest.raises(SpacingError, match="--mpp"):
-        spacing(tag=Measure(mpp, mpp, "tag"))
+        spacing(tag=Stated(mpp, mpp, "tag"))
 
 
 def test_warnings():
     assert spacing(0.25, tag=TAG)[1] == ("--mpp 0.25 overrides 0.499 um/px of tag",)
     assert spacing(0.5, tag=TAG)[1] == ()
-    found, notes = spacing(tag=Measure(0.5, 0.6, "tag"))
+    found, notes = spacing(tag=Stated(0.5, 0.6, "tag"))
     assert found.um_px == pytest.approx(0.55)
     assert "not square" in notes[0]
-    assert spacing(tag=Measure(0.5, 0.51, "tag"))[1] == ()
+    assert spacing(tag=Stated(0.5, 0.51, "tag"))[1] == ()
 
 
 def test_descriptions():
     said = aperio(0.2526, 40)[270][1].decode()
-    assert tag_in_description(said) == Measure(0.2526, 0.2526, "Aperio MPP")
+    assert tag_in_description(said) == Stated(0.2526, 0.2526, "Aperio MPP")
     assert magnification_in_description(said) == 40
     ome = '<Pixels PhysicalSizeX="0.25" PhysicalSizeY="0.26" PhysicalSizeXUnit="µm"/>'
-    assert tag_in_description(ome) == Measure(0.25, 0.26, "OME PhysicalSize")
+    assert tag_in_description(ome) == Stated(0.25, 0.26, "OME PhysicalSize")
     assert tag_in_description(ome.replace("µm", "mm")) is None
     vips = '<property><name>openslide.mpp-x</name><value type="VipsRefString">0.499</value>'
-    assert tag_in_description(vips) == Measure(0.499, 0.499, "openslide.mpp")
+    assert tag_in_description(vips) == Stated(0.499, 0.499, "openslide.mpp")
     assert tag_in_description("MPPX = 3|nothing") is None
 
 
@@ -101,10 +106,10 @@ def test_any_description_is_survived(text):
 
 
 def test_resolution_units():
-    assert resolution_measure(20000, 20000, 3) == Measure(0.5, 0.5, "TIFF resolution")
-    assert resolution_measure(50800, 25400, 2) == Measure(0.5, 1.0, "TIFF resolution")
-    assert resolution_measure(20000, 20000, 1) is None
-    assert resolution_measure(0, 20000, 3) is None
+    assert resolution_spacing(20000, 20000, 3) == Stated(0.5, 0.5, "TIFF resolution")
+    assert resolution_spacing(50800, 25400, 2) == Stated(0.5, 1.0, "TIFF resolution")
+    assert resolution_spacing(20000, 20000, 1) is None
+    assert resolution_spacing(0, 20000, 3) is None
 
 
 def tiff(tmp_path, extra: Tags):

@@ -38,12 +38,12 @@ def encode(encoder, tiles, order=None):
     return tokens
 
 
-def run_of(bundle, model, **changes):
-    """The figures of a perfect run of `model`, but for `changes`."""
+def run_of(bundle, candidate, **changes):
+    """The figures of a perfect run of `candidate`, but for `changes`."""
     facts = {
-        "backend": model.backend,
-        "precision": model.precision,
-        "weights_sha256": weights_sha256(bundle, model),
+        "backend": candidate.backend,
+        "precision": candidate.precision,
+        "weights_sha256": weights_sha256(bundle, candidate),
         "engine_version": "1",
         "processor": "test",
         "isa": isa(),

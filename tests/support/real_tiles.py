@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError
+from unicas_edge.slide.formats import FIELD_SUFFIXES
 from unicas_edge.slide.tiff.pyramid_writer import (
     TILE,
     EncodedTile,
@@ -17,8 +18,6 @@ from unicas_edge.slide.tiff.pyramid_writer import (
     encode_tile,
     write_pyramid,
 )
-
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def compose(
@@ -38,7 +37,7 @@ def compose(
     square), and what remains is white. `SlideError` for a folder without tiles or a tile that
     cannot be used, `OutputError` where the slide cannot be written.
     """
-    files = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in FIELD_SUFFIXES)
     if not files:
         raise SlideError(folder, "holds no JPEG or PNG tile; name a folder of tiles")
     columns = columns or math.ceil(math.sqrt(len(files)))

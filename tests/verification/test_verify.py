@@ -16,13 +16,13 @@ from tests.support.bundle_case import fingerprint
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Gate
 from unicas_edge.cli.app import app
-from unicas_edge.engines import choose, open_encoder
+from unicas_edge.engines import EngineOptions, choose, open_encoder
 from unicas_edge.engines.choice import reference
 from unicas_edge.errors import EngineError, OutputError, SlideError
 from unicas_edge.sample import write_sample
-from unicas_edge.verification import engine_process as probing
+from unicas_edge.verification import engine_process
 from unicas_edge.verification import verify as verifying
-from unicas_edge.verification.engine_process import probe
+from unicas_edge.verification.engine_process import encode_apart
 from unicas_edge.verification.tile_samples import sample_slides
 from unicas_edge.verification.verify import cosine, overlaps, verify, write_verification
 
@@ -79,13 +79,13 @@ def test_a_slide_that_cannot_be_read_is_not_passed_over(tmp_path, slide, bundle)
         sample_slides([slide] * 3, bundle, 10_000)
 
 
-# ---- the probe ----------------------------------------------------------------------------------
+# ---- a process of its own -----------------------------------------------------------------------
 
 
-def test_the_probe_gives_the_tokens_that_the_engine_gives(slide, bundle):
+def test_an_engine_apart_gives_the_tokens_that_the_engine_gives(slide, bundle):
     batch = sample_slides([slide], bundle, 5)[0].normalised(bundle)
-    found = probe(bundle, reference(bundle), batch)
-    encoder = open_encoder(bundle, "onnxruntime", batch_size=1)
+    found = encode_apart(bundle, reference(bundle), batch)
+    encoder = open_encoder(bundle, EngineOptions("onnxruntime", batch_size=1))
     expected = np.concatenate([encoder.encode(np.ascontiguousarray(t[None])) for t in batch])
     assert np.array_equal(found.tokens, expected)
     assert found.tiles_per_second > 0
@@ -93,15 +93,15 @@ def test_the_probe_gives_the_tokens_that_the_engine_gives(slide, bundle):
 
 
 def test_an_engine_that_crashes_is_an_error_and_not_the_end(bundle, monkeypatch):
-    monkeypatch.setattr(probing.sys, "executable", "/bin/false")
+    monkeypatch.setattr(engine_process.sys, "executable", "/bin/false")
     with pytest.raises(EngineError, match="onnxruntime in fp32 ended with code 1: no message"):
-        probe(bundle, reference(bundle), np.zeros((1, 3, 224, 224), "f4"))
+        encode_apart(bundle, reference(bundle), np.zeros((1, 3, 224, 224), "f4"))
 
 
 def test_an_engine_that_refuses_says_why(bundle):
     (bundle.root / "encoder.onnx").write_bytes(b"damaged")
     with pytest.raises(EngineError, match="has SHA-256"):
-        probe(bundle, reference(bundle), np.zeros((1, 3, 224, 224), "f4"))
+        encode_apart(bundle, reference(bundle), np.zeros((1, 3, 224, 224), "f4"))
 
 
 # ---- figures ------------------------------------------------------------------------------------
@@ -137,13 +137,13 @@ def test_the_reference_agrees_with_itself_and_every_engine_is_measured(verified)
 
 
 def test_an_engine_that_says_something_else_is_found_out(slide, bundle, monkeypatch):
-    def spoilt(bundle_, model, batch):
-        found = probe(bundle_, model, batch)
-        if model.backend == "openvino":
+    def spoilt(bundle_, candidate, batch):
+        found = encode_apart(bundle_, candidate, batch)
+        if candidate.backend == "openvino":
             found.tokens[:] = found.tokens[::-1]
         return found
 
-    monkeypatch.setattr(verifying, "probe", spoilt)
+    monkeypatch.setattr(verifying, "encode_apart", spoilt)
     found = verify(bundle, [slide], 8, tell=lambda _: None)
     wrong = next(run for run in found.verification.runs if run.backend == "openvino")
     assert "mean centred cosine" in next(wrong.shortfalls(Gate()))
@@ -165,7 +165,7 @@ def test_what_passed_may_screen(verified):
     bundle, _ = verified
     assert choose(bundle, "openvino", "fp32").backend == "openvino"
     assert choose(bundle, precision="fp32").precision == "fp32"
-    encoder = open_encoder(bundle, "openvino", "fp32")
+    encoder = open_encoder(bundle, EngineOptions("openvino", "fp32"))
     assert encoder.unverified is None
     encoder.close()
 
@@ -188,7 +188,7 @@ def test_what_did_not_pass_is_refused_with_its_figure(verified, tmp_path, change
     spoilt = ask(copy, **change)
     with pytest.raises(EngineError, match=cause):
         choose(spoilt, "openvino", "fp32")
-    encoder = open_encoder(spoilt, "openvino", "fp32", allow_unverified=True)
+    encoder = open_encoder(spoilt, EngineOptions("openvino", "fp32", allow_unverified=True))
     assert cause in encoder.unverified
     encoder.close()
 
@@ -290,5 +290,5 @@ def test_doctor_measures_and_auto_then_takes_the_fastest(verified, tmp_path, mon
     assert set(facts["speeds"]) >= {"onnxruntime fp32", "openvino fp32"}
     assert "onnxruntime-cuda fp32" in facts["not_measured"]
     speeds = facts["speeds"]
-    model = choose(bundle)
-    assert speeds[f"{model.backend} {model.precision}"] == max(speeds.values())
+    chosen = choose(bundle)
+    assert speeds[f"{chosen.backend} {chosen.precision}"] == max(speeds.values())

@@ -55,7 +55,7 @@ class Aggregator:
 
     `weights` maps the published checkpoint's keys (``model.blocks.0...``) to float arrays. A
     missing, unexpected or mis-shaped key is an `AggregatorError` that names it. `threads` None is
-    one a usable processor, `variant` None the best of `_native.aggregator_variants()`. Results do
+    one per usable core, `variant` None the best of `_native.aggregator_variants()`. Results do
     not depend on `threads`; variants agree to 1e-5 in every probability.
     """
 
@@ -186,7 +186,7 @@ class Bag:
     def __init__(self, aggregator: Aggregator, capacity: int) -> None:
         if not 0 < capacity <= MOST_TILES:
             raise AggregatorError(
-                f"a bag of {capacity:,} tokens: it may hold 1 to {MOST_TILES:,}; lower --max-tiles"
+                f"a bag holds 1 to {MOST_TILES:,} tokens, not {capacity:,}; lower --max-tiles"
             )
         self._aggregator = aggregator
         with _translated():
@@ -219,7 +219,7 @@ class Bag:
         if indices.size and (
             indices.dtype.kind not in "iu" or indices.ndim != 1 or indices.min() < 0
         ):
-            raise AggregatorError("an order is a list of whole numbers from 0 on, one a tile")
+            raise AggregatorError("give the order as a list of whole numbers from 0, one per tile")
         indices = np.ascontiguousarray(indices, dtype=np.uintp)
         with _translated():
             self._native.arrange(indices)

@@ -57,12 +57,12 @@ def find_bags(paths: list[Path]) -> list[Path]:
         inside = sorted(_inside(path)) if path.is_dir() else [path]
         if not inside or inside[0].suffix.lower() not in SUFFIXES:
             raise AggregatorError(
-                f"{path}: no bag of tokens; name {', '.join(SUFFIXES)} files, or a folder with "
+                f"{path}: no bag of tokens; give {', '.join(SUFFIXES)} files, or a folder with "
                 f"{' or '.join(NAMES)} in it"
             )
         found.update(dict.fromkeys(inside))
     if len(found) > MAX_BAGS:
-        raise AggregatorError(f"{len(found)} bags are more than {MAX_BAGS}; name fewer")
+        raise AggregatorError(f"{len(found)} bags are more than {MAX_BAGS}; give fewer")
     return list(found)
 
 
@@ -107,13 +107,13 @@ def _read_h5(path: Path, width: int) -> Float32:
     with h5py.File(path, "r") as file:
         link = file.get("features", getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise KeyError("no data set `features` in the file itself")
+            raise KeyError("no data set `features` in this file")
         features = file["features"]
         if not isinstance(features, h5py.Dataset) or features.is_virtual or features.external:
-            raise ValueError("`features` is no data set whose values lie in this file")
+            raise ValueError("`features` is not a data set with its values in this file")
         bag = _empty(features.shape or (), features.dtype.str, width)
         if math.prod(features.chunks or ()) > MAX_TILES * width:
-            raise ValueError(f"chunks of {list(features.chunks)}: each would have to be unpacked")
+            raise ValueError(f"its chunks of {list(features.chunks)} are too large to be unpacked")
         features.read_direct(bag)
     return bag.astype(np.float32, copy=False)
 
@@ -128,7 +128,7 @@ def _read_npz(path: Path, width: int) -> Float32:
         names = archive.namelist()
         name = names[0] if len(names) == 1 else "features.npy"
         if name not in names:
-            raise ValueError(f"{len(names)} arrays and none is called features")
+            raise ValueError(f"{len(names)} arrays, none with the name features")
         with archive.open(name) as file:
             return _read_array(file, width)
 
@@ -144,11 +144,11 @@ def _read_array(file: IO[bytes], width: int) -> Float32:
     text = file.read(min(length, _HEADER_BYTES))
     header = _HEADER.fullmatch(text)
     if header is None:
-        raise ValueError("its header is none that NumPy writes for float32 [tiles, columns]")
+        raise ValueError("its header is not that of a float32 array [tiles, columns]")
     dtype, by_columns, *shape = (part.decode("ascii") for part in header.groups())
     bag = _empty(tuple(map(int, shape)), dtype, width)
     if by_columns == "True":
-        raise ValueError("the array lies column by column; save np.ascontiguousarray of it")
+        raise ValueError("the array is stored column by column; save np.ascontiguousarray of it")
     return _fill(file, bag)
 
 
@@ -161,7 +161,7 @@ def _read_torch(path: Path, width: int) -> Float32:
         if storage.compress_type != zipfile.ZIP_STORED or storage.flag_bits & 1:
             raise ValueError(f"{storage.filename} is compressed, which torch never does")
         if storage.file_size % (4 * width):
-            raise ValueError(f"{storage.file_size} bytes are no float32 [tiles, {width}]")
+            raise ValueError(f"{storage.file_size} bytes do not fit float32 [tiles, {width}]")
         bag = _empty((storage.file_size // (4 * width), width), "<f4", width)
         with archive.open(storage) as file:
             return _fill(file, bag)

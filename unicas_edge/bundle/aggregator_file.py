@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from unicas_edge.bundle.expert_storage import TensorFile
+from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.core.arrays import Float32
 from unicas_edge.errors import AggregatorError
@@ -89,7 +89,7 @@ def check_weights(
 
 def read_config(path: Path) -> AggregatorConfig:
     """Return the configuration in a safetensors file's metadata; no tensor is read."""
-    return _config(path, TensorFile(path).metadata)
+    return _config(path, AggregatorTensors(path).metadata)
 
 
 def load_weights(path: Path) -> tuple[dict[str, NDArray[np.floating[Any]]], AggregatorConfig]:
@@ -97,7 +97,7 @@ def load_weights(path: Path) -> tuple[dict[str, NDArray[np.floating[Any]]], Aggr
 
     float32 and float16 stay as they are; bfloat16 and int8 experts become float32.
     """
-    file = TensorFile(path)
+    file = AggregatorTensors(path)
     config = _config(path, file.metadata)
     return {key: file.values(key) for key in file.tensors if not file.is_scale(key)}, config
 

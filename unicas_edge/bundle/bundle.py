@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from unicas_edge.bundle.aggregator_file import read_config
 from unicas_edge.bundle.manifest import Manifest
+from unicas_edge.core.hashing import sha256
 from unicas_edge.errors import AggregatorError, BundleError
 
 MANIFEST_NAME = "bundle.json"
@@ -91,7 +92,7 @@ def _read_manifest(path: Path) -> bytes:
             f"{MANIFEST_NAME} inside"
         ) from error
     if len(text) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes; that is no manifest")
+        raise BundleError(f"{path}: too large for a manifest (over {MAX_MANIFEST_BYTES:,} bytes)")
     return text
 
 
@@ -114,8 +115,7 @@ def _verify(manifest: Path, path: Path, name: str, expected: str) -> None:
     if not path.is_file():
         raise BundleError(f"{manifest}: files: {name!r} is missing ({path}); {again}")
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); {again}") from error
     if found != expected:

@@ -12,18 +12,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unicas_edge.core.values import Count, Model, Name, RelativePath, Sha256, Share, Sparse
+from unicas_edge.core.values import Count, Name, RelativePath, Sha256, Share, Sparse, Strict
 
 #: int8w: int8 weights, activations in floating point; int8: int8 weights and activations.
 Precision = Literal["fp32", "bf16", "fp16", "int8w", "int8"]
-#: onnxruntime's execution providers are backends of their own: they differ in what they compute.
+#: The rows of `engines.registry`, which a test compares. onnxruntime's execution providers are
+#: backends of their own: they differ in what they compute.
 Backend = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"]
 
 Tiles = Annotated[int, Field(ge=0, le=10_000_000)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
-class EncoderForm(Model):
+class EncoderForm(Strict):
     """The same weights in another file, made by `unicas-edge export quantise`.
 
     `kept` names the layers left in higher precision, `calibration_tiles` counts what the ranges of
@@ -57,7 +58,7 @@ class EncoderSpec(Sparse):
     forms: Annotated[tuple[EncoderForm, ...], Field(max_length=32)] = ()
 
 
-class Gate(Model):
+class Gate(Strict):
     """What an engine must reach on the user's own tiles before it may screen.
 
     Cosines are of its tokens with the reference's, one a tile; centred ones of what is left when
@@ -76,7 +77,7 @@ class Gate(Model):
     max_changed_decisions: Annotated[int, Field(ge=0)] = 0
 
 
-class EngineRun(Model):
+class EngineRun(Strict):
     """One engine and precision beside the reference, on the same tiles in the same minutes.
 
     `isa` is the processor's instruction class (`engines.machine.isa`): int8 saturates on a
@@ -119,7 +120,7 @@ class EngineRun(Model):
                 yield f"{what} {value:.4g} is above {most:g}"
 
 
-class Verification(Model):
+class Verification(Strict):
     """What `unicas-edge verify` measured, on how many slides and tiles, and the gate it was for.
 
     It speaks for the encoder and aggregator of these hashes alone.

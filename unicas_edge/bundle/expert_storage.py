@@ -1,4 +1,4 @@
-"""How expert matrices are stored, and safetensors files read tensor by tensor.
+"""How expert matrices are stored: in floats, or in int8 with a scale per row.
 
 An expert matrix ``model.blocks.L.mlp.experts.J.fc1.weight`` or ``.fc2.weight`` is F32, F16, BF16 or
 I8. Beside an I8 matrix [rows, columns] lies ``...weight_scale``, F32 [rows]: row r stands for
@@ -8,32 +8,24 @@ storage costs is memory traffic, and what it changes is measured (`unicas_edge.e
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.safetensors import NUMPY, TensorFile, from_bf16, to_bf16
 from unicas_edge.errors import AggregatorError
 
 Experts = Literal["fp32", "fp16", "bf16", "int8"]
 #: From the least precise to the most: significant bits 7, 8, 11 and 24.
 PRECISIONS: tuple[Experts, ...] = ("int8", "bf16", "fp16", "fp32")
 DTYPES: dict[Experts, str] = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "int8": "I8"}
-#: How a safetensors dtype lies in an array; NumPy has no bfloat16, so its bits are integers here.
-NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
 
 SCALE = "_scale"
 _EXPERT = re.compile(r"model\.blocks\.\d+\.mlp\.experts\.\d+\.fc[12]\.weight")
 _Q_MAX = 127
-_BF16_QUIET_NAN = np.uint32(0x0040)
 
 
 def is_expert(key: str) -> bool:
@@ -41,52 +33,14 @@ def is_expert(key: str) -> bool:
     return _EXPERT.fullmatch(key) is not None
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies: safetensors dtype, shape, and bytes from the beginning of the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    size: int
-
-
-class TensorFile:
-    """The header of a safetensors file, verified; tensors are read from the disk when asked for.
-
-    `AggregatorError`, naming file and key, for a file whose header lies about it, for one that has
-    shrunk since, and for a dtype not in `NUMPY`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _readable(path):
-            with safe_open(path, framework="numpy") as file:  # checks dtypes, sizes, overlap, gaps
-                self.metadata: dict[str, str] = dict(file.metadata() or {})
-            self.tensors = dict(_tensors(path))
-
-    def stored(self, key: str) -> NDArray[Any]:
-        """Return the tensor as it is stored: BF16 as the bits, uint16, and I8 as int8."""
-        tensor = self.tensors[key]
-        if tensor.dtype not in NUMPY:
-            raise AggregatorError(
-                f"{self.path}: {key} is stored as {tensor.dtype}; store float32, float16 or "
-                "bfloat16, and int8 only by `unicas-edge bundle convert`"
-            )
-        values = np.empty(tensor.shape, NUMPY[tensor.dtype])
-        with _readable(self.path), self.path.open("rb") as file:
-            file.seek(tensor.begin)
-            read = file.readinto(values.reshape(-1).view(np.uint8).data) if values.size else 0
-        if read != tensor.size:
-            raise AggregatorError(f"{self.path}: {key} is cut off; copy the file again")
-        return values
+class AggregatorTensors(TensorFile):
+    """A safetensors file whose expert matrices may be int8, with the scales beside them."""
 
     def values(self, key: str) -> NDArray[np.floating[Any]]:
         """Return the tensor as floats: BF16 and I8 as float32, others as they are stored."""
-        stored, dtype = self.stored(key), self.tensors[key].dtype
-        if dtype == "BF16":
-            return from_bf16(stored)
-        return dequantise(stored, self._scale(key)) if dtype == "I8" else stored
+        if self.tensors[key].dtype != "I8":
+            return super().values(key)
+        return dequantise(self.stored(key), self._scale(key))
 
     def is_scale(self, key: str) -> bool:
         """Return whether `key` is the companion of an int8 expert, and no parameter of its own."""
@@ -123,7 +77,7 @@ class TensorFile:
         ):
             raise AggregatorError(
                 f"{self.path}: {key + SCALE} is {companion.dtype} {list(companion.shape)}, not F32 "
-                f"{list(wanted)}, one a row of {key} {list(self.tensors[key].shape)}"
+                f"{list(wanted)}, one per row of {key} {list(self.tensors[key].shape)}"
             )
         scale: Float32 = self.stored(key + SCALE)
         if not (np.isfinite(scale) & (scale > 0)).all():
@@ -132,17 +86,6 @@ class TensorFile:
                 "convert the bundle again from the original"
             )
         return scale
-
-
-def read_tensors(path: Path) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
-    """Yield (key, floats) of a safetensors file, one tensor in memory at a time, as `values` does.
-
-    The scales of int8 matrices are folded in and not yielded.
-    """
-    file = TensorFile(path)
-    for key in file.tensors:
-        if not file.is_scale(key):
-            yield key, file.values(key)
 
 
 def encode(
@@ -186,39 +129,3 @@ def dequantise(q: NDArray[np.int8], scale: Float32) -> Float32:
     """Return float32 scale[r] * q[r] for q [rows, columns] and scale [rows]."""
     with np.errstate(over="ignore"):  # of damaged scales; the logits are checked
         return np.asarray(q.astype(np.float32) * scale[:, None])
-
-
-def to_bf16(values: Float32) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16, ties to even, uint16; a NaN stays one (quiet)."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    high = bits >> np.uint32(16)
-    with np.errstate(over="ignore"):  # of a NaN alone, whose result is not taken
-        rounded = (bits + (np.uint32(0x7FFF) + (high & np.uint32(1)))) >> np.uint32(16)
-    return np.where(np.isnan(values), high | _BF16_QUIET_NAN, rounded).astype("<u2")
-
-
-def from_bf16(bits: NDArray[np.uint16]) -> Float32:
-    """Return the float32 that each bfloat16 is, from its bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield (key, tensor) by place; the header has been verified by safetensors."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    for key, entry in sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
-        begin, end = entry["data_offsets"]
-        yield key, Tensor(entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, OSError, ValueError) as error:
-        raise AggregatorError(
-            f"{path}: not a readable safetensors file ({error}); pass a .safetensors file or a "
-            "model bundle's folder"
-        ) from error

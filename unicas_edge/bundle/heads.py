@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from unicas_edge.core.values import Calibration, Count, Model, Name, RelativePath, Share
+from unicas_edge.core.values import Calibration, Count, Name, RelativePath, Share, Strict
 
 #: What of a region the encoder is shown. cell: all of it, resized to the encoder's crop, so that a
 #: cut-out cell fills it; tile: its centre at the bundle's um/px, as of a slide's tile.
@@ -14,7 +14,7 @@ View = Literal["cell", "tile"]
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
 
-class HeadSpec(Model):
+class HeadSpec(Strict):
     """A region head: two linear layers with a ReLU between them, on the encoder's CLS token.
 
     `file` is a safetensors file with ``fc1.weight`` [hidden, width], ``fc1.bias`` [hidden],
@@ -37,7 +37,7 @@ class HeadSpec(Model):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
         if (self.positive is None) != (self.threshold is None):
-            raise ValueError("positive and threshold are given together, or null together")
+            raise ValueError("give both positive and threshold, or null for both")
         if self.positive is not None and self.positive >= len(self.classes):
             raise ValueError(f"positive {self.positive} is not one of {len(self.classes)} classes")
         return self

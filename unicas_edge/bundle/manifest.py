@@ -11,13 +11,13 @@ from unicas_edge.bundle.heads import HeadSpec
 from unicas_edge.core.values import (
     Calibration,
     Count,
-    Model,
     Name,
     RelativePath,
     Scale,
     Sha256,
     Share,
     Sparse,
+    Strict,
     Text,
     Triple,
 )
@@ -25,7 +25,7 @@ from unicas_edge.core.values import (
 SCHEMA_VERSION = 1
 
 
-class AggregatorConfig(Model):
+class AggregatorConfig(Strict):
     """The shape of a multi-task aggregator; the upper bounds stop absurd files early.
 
     `embed_dim_in` is the encoder's width D, `embed_dim` the inner width C, `depth` the number of
@@ -69,7 +69,7 @@ class AggregatorConfig(Model):
         return int(self.embed_dim * self.mlp_ratio)
 
 
-class TileSpec(Model):
+class TileSpec(Strict):
     """Which tiles the encoder was made for: sizes in pixels at `um_px` micrometres a pixel.
 
     `field_tiles` is the side of a ranking field in tiles, `max_tiles` the cap of a bag.
@@ -88,7 +88,7 @@ class TileSpec(Model):
         return self
 
 
-class InputSpec(Model):
+class InputSpec(Strict):
     """How pixels in [0, 1] enter the encoder: (pixel - mean) / std a channel, in RGB order.
 
     With `dtype` uint8 the model takes grey levels and holds mean and std itself.
@@ -100,14 +100,14 @@ class InputSpec(Model):
     std: Scale
 
 
-class LabTarget(Model):
+class LabTarget(Strict):
     """CIELAB statistics of tissue pixels that `reinhard` brings a slide to."""
 
     mean: Triple
     std: Scale
 
 
-class ColourSpec(Model):
+class ColourSpec(Strict):
     """The colour correction used unless the user asks for another, and its target."""
 
     default: Literal["none", "white-balance", "reinhard"]
@@ -120,7 +120,7 @@ class ColourSpec(Model):
         return self
 
 
-class ExpertStorage(Model):
+class ExpertStorage(Strict):
     """How the aggregator's experts are stored, and what converting them changed, measured on bags.
 
     `source_sha256` names the weights converted from, `bags` and `tiles` count what was measured on.
@@ -144,7 +144,7 @@ class ExpertStorage(Model):
             self.changed_decisions,
         )
         if any((figure is None) != (self.bags == 0) for figure in figures):
-            raise ValueError("the three figures are given where there are bags, and null without")
+            raise ValueError("give the three figures if there are bags, and null if there are none")
         return self
 
 
@@ -161,7 +161,7 @@ class AggregatorSpec(Sparse):
     storage: ExpertStorage | None = None
 
 
-class Task(Model):
+class Task(Strict):
     """One diagnosis: `positive` is the index of the class whose probability is reported.
 
     At or above `threshold` the slide is called positive.
@@ -180,7 +180,7 @@ class Task(Model):
         return self
 
 
-class AdequacySpec(Model):
+class AdequacySpec(Strict):
     """Below any of these a slide is `unsatisfactory`, never `negative`.
 
     `min_coverage` is the share of planned tiles that must be readable, `min_cellular_tiles` a
@@ -195,7 +195,7 @@ class AdequacySpec(Model):
     focus_floor: Annotated[float, Field(ge=0)]
 
 
-class TrainingData(Model):
+class TrainingData(Strict):
     """A data set the weights were trained on; `count` items of it."""
 
     name: Name
@@ -203,7 +203,7 @@ class TrainingData(Model):
     count: Annotated[int, Field(ge=0)]
 
 
-class Evaluation(Model):
+class Evaluation(Strict):
     """A figure with its confidence interval and how it was obtained."""
 
     task: Name
@@ -246,12 +246,12 @@ class Manifest(Sparse):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.demonstration and not self.trained:
-            raise ValueError("demonstration is said of trained weights alone; trained is false")
+            raise ValueError("demonstration can only be true if trained is true")
         config = self.aggregator.config
         if self.encoder.width != config.embed_dim_in:
             raise ValueError(
-                f"encoder.width is {self.encoder.width}, "
-                f"aggregator.config.embed_dim_in {config.embed_dim_in}"
+                f"encoder.width is {self.encoder.width}, but "
+                f"aggregator.config.embed_dim_in is {config.embed_dim_in}"
             )
         if tuple(len(task.classes) for task in self.tasks) != config.classes:
             raise ValueError(

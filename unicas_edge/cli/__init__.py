@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. typer and rich live here alone."""
+"""The command line: parse, call, print. typer and rich are imported here alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``unicas-edge bundle``: look at a model bundle, or convert it."""
+"""``unicas-edge bundle``: show, check or convert a model bundle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import Annotated
 
 import typer
 
-from unicas_edge.cli.options import say_caution
+from unicas_edge.cli.options import (
+    BUILT_IN,
+    NewBundle,
+    ReplaceBundle,
+    SourceBundle,
+    say_caution,
+)
 
-bundle_app = typer.Typer(help="Look at a model bundle, or convert it.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Show, check or convert a model bundle.", no_args_is_help=True)
+
+_Folder = Annotated[
+    Path | None, typer.Argument(metavar="BUNDLE", help="Bundle folder.", show_default=BUILT_IN)
+]
 
 
 class Experts(StrEnum):
@@ -23,8 +33,8 @@ class Experts(StrEnum):
 
 
 @bundle_app.command("show")
-def bundle_show(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
-    """Print a bundle's manifest."""
+def bundle_show(folder: _Folder = None) -> None:
+    """Show the manifest of a bundle, as JSON."""
     from unicas_edge.bundle import Bundle
 
     loaded = Bundle.load(folder)
@@ -33,8 +43,8 @@ def bundle_show(folder: Annotated[Path | None, typer.Argument()] = None) -> None
 
 
 @bundle_app.command("check")
-def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> None:
-    """Verify a bundle: schema, hashes, and that its encoder and aggregator load."""
+def bundle_check(folder: _Folder = None) -> None:
+    """Check a bundle: its schema and hashes, and that its encoder and aggregator load."""
     from unicas_edge.aggregator.aggregator import Aggregator
     from unicas_edge.bundle import Bundle
     from unicas_edge.engines import open_encoder
@@ -44,31 +54,33 @@ def bundle_check(folder: Annotated[Path | None, typer.Argument()] = None) -> Non
     storage = describe(loaded)
     Aggregator.load(loaded)
     open_encoder(loaded).close()
-    files = len(loaded.manifest.files)
-    typer.echo(
-        f"{loaded.root}: {loaded.manifest.name} {loaded.manifest.version} is sound, {files} files"
-    )
+    spec = loaded.manifest
+    typer.echo(f"{loaded.root}: {spec.name} {spec.version} has no errors, {len(spec.files)} files")
     typer.echo(storage)
-    say_caution(loaded.manifest)
+    say_caution(spec)
 
 
 @bundle_app.command("convert")
 def bundle_convert(
-    source: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
-    experts: Annotated[Experts, typer.Option(help="How to store the experts.")],
+    source: SourceBundle,
+    output: NewBundle,
+    experts: Annotated[
+        Experts, typer.Option(help="Number format in which the experts are stored.")
+    ],
     bags: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Bag to measure the change on: features.h5, images.pt, .npy, .npz, or a folder "
-            "of the first two; may be repeated."
+            metavar="FILE|FOLDER",
+            help="Bag to measure the change in probability on: features.h5, images.pt, .npy or "
+            ".npz, or a folder with features.h5 or images.pt files. Can be repeated.",
+            show_default="not measured",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    force: ReplaceBundle = False,
 ) -> None:
-    """Copy a bundle with its aggregator's experts stored otherwise.
+    """Copy a bundle and store the experts of its aggregator in another number format.
 
-    The change in probability that this causes is measured on the bags and recorded in the copy.
+    The copy records how much this changes the probabilities of the bags.
     """
     from unicas_edge.bundle import Bundle
     from unicas_edge.export.experts import convert, describe
@@ -77,6 +89,8 @@ def bundle_convert(
     typer.echo(f"{output}: {describe(made)}")
     if not bags:
         typer.echo(
-            "warning: not measured what this changes; convert again with --bags PATH", err=True
+            "warning: the change in probability was not measured; to measure it, convert again "
+            "with --bags PATH",
+            err=True,
         )
     say_caution(made.manifest)

@@ -7,40 +7,61 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicas_edge.cli.options import BackendOption, BundleOption, JsonOption, PrecisionOption
+from unicas_edge.cli.options import (
+    BackendOption,
+    BundleOption,
+    JsonOption,
+    PrecisionOption,
+    RecursiveOption,
+    UnverifiedOption,
+)
 
 if TYPE_CHECKING:
     from unicas_edge.heads.classify import Classified
 
 
 def classify(
-    source: Annotated[Path, typer.Argument(metavar="IMAGE|DIR")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IMAGE|FOLDER", help="Image, or folder of images.")
+    ],
     head: Annotated[
-        list[str] | None, typer.Option("--head", help="Name of a head; repeated (default: all)")
+        list[str] | None,
+        typer.Option(
+            "--head",
+            metavar="NAME",
+            help="Head of the bundle to use. Can be repeated.",
+            show_default="all heads",
+        ),
     ] = None,
     bundle: BundleOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="CSV file, a row an image.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.csv",
+            help="Write the results to this CSV file, one row per image.",
+        ),
     ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option("--mpp", help="um per pixel of the images (default: the bundle's)"),
+        typer.Option(
+            "--mpp", help="Pixel size of the images, in um/px.", show_default="as the bundle says"
+        ),
     ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
-    allow_unverified: Annotated[
-        bool,
-        typer.Option("--allow-unverified", help="Use an engine that did not pass the gate."),
-    ] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Search folders too.")] = False,
+    allow_unverified: UnverifiedOption = False,
+    recursive: RecursiveOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify images of cells or tiles: JPEG, PNG, TIFF, BMP, 8 to 8,192 pixels a side.
+    """Classify images of cells or tiles: JPEG, PNG, TIFF or BMP, 8 to 8,192 pixels per side.
 
-    Exit code 1: an image could not be read; the others are classified all the same.
+    Exit code 1: an image could not be read. All other images are still classified.
     """
     from unicas_edge.bundle import Bundle
+    from unicas_edge.engines import EngineOptions
     from unicas_edge.heads.classifier import RegionClassifier
     from unicas_edge.heads.classify import as_json as json_of
     from unicas_edge.heads.classify import check_output, classify_files, write_csv
@@ -50,9 +71,8 @@ def classify(
         check_output(output, force=force)
     loaded = Bundle.load(bundle)
     paths = find_images(source, recursive=recursive)
-    with RegionClassifier(
-        loaded, head, backend=backend, precision=precision, allow_unverified=allow_unverified
-    ) as classifier:
+    options = EngineOptions(backend, precision, allow_unverified=allow_unverified)
+    with RegionClassifier(loaded, head, options) as classifier:
         found = classify_files(classifier, paths, mpp)
     if output is not None:
         write_csv(output, found)

@@ -1,6 +1,6 @@
 """What a person, or a program, sees while slides are screened. Nothing is decided here.
 
-Results go to stdout, everything else to stderr; with ``--json`` stdout holds one JSON object a
+Results go to stdout, everything else to stderr; with ``--json`` stdout holds one JSON object per
 slide (JSON Lines).
 """
 
@@ -151,8 +151,8 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 _TABLE_WIDTH = 110
 _FIGURES = {
     "cosine_mean": ("cosine", ".5f"),
-    "cosine_min": ("least", ".5f"),
-    "cosine_p01": ("1 %", ".5f"),
+    "cosine_min": ("lowest", ".5f"),
+    "cosine_p01": ("lowest 1 %", ".5f"),
     "centred_cosine_mean": ("centred", ".5f"),
     "overlap": ("overlap", ".3f"),
     "max_probability_change": ("prob. change", ".2g"),
@@ -163,7 +163,7 @@ _FIGURES = {
 
 
 def engine_table(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print what `verify.rows` yields: a row an engine, its figures and the gate's verdict."""
+    """Print what `verify.rows` yields: one row per engine, its figures and the gate's verdict."""
     console = rich.console.Console(highlight=False, soft_wrap=True, width=_TABLE_WIDTH)
     names = (
         rich.table.Column(name, no_wrap=True)

@@ -8,28 +8,77 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unicas_edge.engines.registry import BACKENDS
+
 if TYPE_CHECKING:
     from unicas_edge.bundle.manifest import Manifest
 
+BUILT_IN = "the built-in bundle"
+
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Model bundle folder (default: the embedded one)")
+    Path | None,
+    typer.Option("--bundle", metavar="BUNDLE", help="Model bundle folder.", show_default=BUILT_IN),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else, to stdout.")]
+SourceBundle = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Bundle folder. It is not changed.")
+]
+NewBundle = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Write the new bundle to this folder."),
+]
+ReplaceBundle = Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")]
+OutputFolder = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Write the results to this folder."),
+]
+Replace = Annotated[bool, typer.Option("--force", help="Replace existing results.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout.")]
 MppOption = Annotated[
-    float | None, typer.Option("--mpp", help="um per level-0 pixel, in place of the slide's own.")
+    float | None,
+    typer.Option(
+        "--mpp",
+        help="Pixel size of the slide at level 0, in um/px.",
+        show_default="as the slide says",
+    ),
 ]
 BackendOption = Annotated[
     str,
     typer.Option(
         "--backend",
         "--engine",
-        help="auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
+        metavar="NAME",
+        help=f"Engine that runs the encoder: auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}.",
     ),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8w or int8.")
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Number format of the encoder: auto, fp32, bf16, fp16, int8w (only the weights are "
+        "int8) or int8.",
+    ),
 ]
-ReaderOption = Annotated[str, typer.Option("--reader", help="Force a reader by name.")]
+UnverifiedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unverified",
+        help="Allow an engine that did not pass the bundle's gate. The results say so.",
+    ),
+]
+ReaderOption = Annotated[
+    str,
+    typer.Option(
+        "--reader",
+        metavar="NAME",
+        help="Reader of the slide: auto, tiff, openslide, vips, folder or a plug-in.",
+    ),
+]
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", help="Search the folders inside the folder too.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
 
 
 def show(facts: dict[str, Any], *, as_json: bool, indent: str = "") -> None:
@@ -53,17 +102,3 @@ def say_caution(manifest: Manifest) -> None:
 
     if said := caution(manifest):
         typer.echo(said, err=True)
-
-
-def need_train(*libraries: str) -> None:
-    """`TrainingError` where a library that the extra `train` brings is not installed."""
-    from importlib.util import find_spec
-
-    from unicas_edge.errors import TrainingError
-
-    for library in libraries:
-        if find_spec(library) is None:
-            raise TrainingError(
-                f"training needs {library}, which screening does not: "
-                "pip install 'unicas-edge[train]'"
-            )

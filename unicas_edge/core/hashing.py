@@ -1,4 +1,4 @@
-"""The SHA-256 of files, computed on a thread beside other work."""
+"""The SHA-256 of files: of one at once, or of a slide's on a thread beside other work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; `OSError` where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileHash:

@@ -6,14 +6,13 @@ Read from what the system says; nothing of a GPU is started.
 from __future__ import annotations
 
 import functools
-import math
-import os
 import platform
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-_CPU = Path("/sys/devices/system/cpu")
+from unicas_edge import _native
+
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -104,30 +103,10 @@ def usable_cores() -> int:
     """Return how many physical cores this process may keep busy, at least 1.
 
     Hyper-threads of one core count once; the affinity mask and a container's CPU quota count.
-    Where the system does not say (Windows, macOS), every logical processor counts.
+    Where the system does not say (Windows, macOS), every logical processor counts. The aggregator
+    counts the same way: both ask ``ue_usable_cores``.
     """
-    cores = {_core_of(cpu) for cpu in _allowed_cpus()}
-    return max(1, int(min(len(cores), _cpu_quota())))
-
-
-def _allowed_cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _core_of(cpu: int) -> str:
-    """Return a name shared by the hyper-threads of one core."""
-    return _text(_CPU / f"cpu{cpu}" / "topology" / "thread_siblings_list") or str(cpu)
-
-
-def _cpu_quota(root: Path = _CGROUP) -> float:
-    """Return the container's limit in CPUs (cgroup v2, then v1), at least 1; inf without one."""
-    quota, period = (_text(root / "cpu.max") or "max 1").split()
-    if quota == "max":
-        quota = _text(root / "cpu" / "cpu.cfs_quota_us") or "-1"
-        period = _text(root / "cpu" / "cpu.cfs_period_us") or "1"
-    return math.inf if int(quota) <= 0 else max(1.0, int(quota) / int(period))
+    return _native.usable_cores()
 
 
 def available_bytes() -> int | None:

@@ -32,14 +32,23 @@ Scale = tuple[
 _NOTHING: tuple[Any, ...] = (None, False, [], ())
 
 
-class Model(BaseModel):
-    """Frozen and literal: an unknown key, a string for a number or a NaN is an error."""
+class Frozen(BaseModel):
+    """What is not changed once it is made; an unknown key or a NaN is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    The base of all that is read from or written into JSON.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Sparse(Model):
-    """A model that leaves the keys named in `SPARSE` out of its JSON while they say nothing.
+class Strict(Frozen):
+    """Literal as well, for files that others write: a string for a number is an error."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Sparse(Strict):
+    """One that leaves the keys named in `SPARSE` out of its JSON while they say nothing.
 
     So a manifest that needs none of the later keys keeps its bytes, and its hash.
     """
@@ -52,7 +61,7 @@ class Sparse(Model):
         return {k: v for k, v in written.items() if k not in self.SPARSE or v not in _NOTHING}
 
 
-class Calibration(Model):
+class Calibration(Strict):
     """Logits are divided by `temperature` before the softmax; 1 leaves them alone."""
 
     temperature: Annotated[float, Field(gt=0, le=1_000)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Backend, Precision
 from unicas_edge.core.machine import available_bytes, usable_cores
+from unicas_edge.engines.options import EngineOptions
 from unicas_edge.errors import EngineError
 
 #: The embedded encoder is as fast at 1 to 8 tiles, slower from 16 on (the one CPU tried).
@@ -23,21 +24,44 @@ _FINEST_PATCH_PX = 14
 
 
 @dataclass(frozen=True)
-class EngineOptions:
-    """What the user left to the engine (None) or decided; `memory_bytes` is for activations."""
-
-    threads: int | None
-    batch_size: int | None
-    memory_bytes: int
-
-
-@dataclass(frozen=True)
-class Model:
+class Candidate:
     """One form of a bundle's encoder: who runs `path`, and in which precision."""
 
     backend: Backend
     precision: Precision
     path: Path
+
+
+class Encoder(Protocol):
+    """An engine, loaded. `encode` may be called from `workers` threads at once.
+
+    `threads` is the number it keeps busy in all, `dtype` what it takes (float32 or float16),
+    `width` the length of a token, `unverified` why it should not screen (None: it may). The same
+    tile gives the same bits in any row of any batch.
+    """
+
+    name: str
+    version: str
+    precision: str
+    device: str
+    threads: int
+    workers: int
+    batch_size: int
+    width: int
+    unverified: str | None
+    dtype: np.dtype[Any]
+
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the tokens float32 [B, width] of a batch [B, 3, S, S] with B == `batch_size`.
+
+        The batch is C-contiguous and of type `dtype`; pad it, never shorten it. `EngineError` for
+        another shape or type, and for a token that is not finite, naming its row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine; encoding afterwards is an `EngineError`."""
+        ...
 
 
 def memory_budget() -> int:
@@ -52,23 +76,25 @@ def activation_bytes(size: int, width: int) -> int:
     For a vision transformer with T tokens: two copies of the pixels, 16 T `width` for the residual
     stream, the projections and the hidden layer, and two score matrices T x T a head of 64
     channels, in float32. T is for 14-pixel patches, the finest in use. Measured with the default
-    bundle (16-pixel patches): 3.6 MB a tile, where this says 5.9.
+    bundle (16-pixel patches): 3.6 MB per tile, where this says 5.9.
     """
     tokens = (size // _FINEST_PATCH_PX) ** 2 + 1
     pixels, stream = 2 * 3 * size * size, 16 * tokens * width
     return 4 * (pixels + stream + 2 * tokens * tokens * max(1, width // 64))
 
 
-def plan_batches(cores: int, tile_bytes: int, options: EngineOptions) -> tuple[int, int, int]:
+def plan_batches(
+    cores: int, tile_bytes: int, memory_bytes: int, batch_size: int | None = None
+) -> tuple[int, int, int]:
     """Return (workers, threads of each, batch size) for a tile that needs `tile_bytes`.
 
-    One worker a core, for the reason given in `engines.ort`; fewer workers with more threads
-    where memory does not hold a batch for each.
+    One worker a core, for the reason given in `engines.onnxruntime`; fewer workers with more
+    threads where `memory_bytes` do not hold a batch for each. `batch_size` None: as many as fit.
     """
-    affordable = max(1, options.memory_bytes // tile_bytes)
-    workers = max(1, min(cores, affordable // (options.batch_size or 1)))
+    affordable = max(1, memory_bytes // tile_bytes)
+    workers = max(1, min(cores, affordable // (batch_size or 1)))
     auto = max(1, min(MAX_AUTO_BATCH, affordable // workers))
-    return workers, max(1, cores // workers), options.batch_size or auto
+    return workers, max(1, cores // workers), batch_size or auto
 
 
 class CheckedEncoder(ABC):
@@ -82,16 +108,25 @@ class CheckedEncoder(ABC):
     device = "cpu"
     unverified: str | None = None
 
-    def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
-        self._path, self.precision = model.path, str(model.precision)
+    def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions) -> None:
+        self.name = candidate.backend
+        self._path, self.precision = candidate.path, str(candidate.precision)
         self._size = bundle.manifest.tile.crop_px
         self.width = bundle.manifest.encoder.width
         self.dtype: np.dtype[Any] = np.dtype(bundle.manifest.input.dtype)
         cores = options.threads or usable_cores()
-        tile_bytes = activation_bytes(self._size, self.width)
-        self.workers, self._threads_each, self.batch_size = plan_batches(cores, tile_bytes, options)
+        memory = memory_budget() if options.memory_mb is None else options.memory_mb << 20
+        self.workers, self._threads_each, self.batch_size = plan_batches(
+            cores, activation_bytes(self._size, self.width), memory, options.batch_size
+        )
         self.threads = self.workers * self._threads_each
         self._closed = False
+
+    @classmethod
+    def missing(cls, backend: str) -> str | None:
+        """Return what `backend` lacks although its package is installed; None: nothing."""
+        del backend  # one package is one engine here
+        return None
 
     def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""

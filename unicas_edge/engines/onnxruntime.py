@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.base import CheckedEncoder, EngineOptions, Model, refuse_foreign_files
+from unicas_edge.engines.base import Candidate, CheckedEncoder, refuse_foreign_files
 from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.options import EngineOptions
+from unicas_edge.engines.registry import engine
 from unicas_edge.errors import EngineError
 
 _DTYPES = {
@@ -26,11 +28,11 @@ _DTYPES = {
     "tensor(float16)": np.dtype(np.float16),
     "tensor(uint8)": np.dtype(np.uint8),
 }
-#: backend -> execution provider, and the package that brings it
+#: backend -> execution provider
 _PROVIDERS = {
-    "onnxruntime": ("CPUExecutionProvider", "onnxruntime"),
-    "onnxruntime-cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
-    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
 _SILENT = 4  # fatal: whatever is less arrives as an exception
 _GPU_BATCH = 32
@@ -39,19 +41,33 @@ _GPU_BATCH = 32
 class OrtEncoder(CheckedEncoder):
     """An `Encoder` around one onnxruntime session."""
 
-    name = "onnxruntime"
-
-    def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
-        self.name = model.backend
-        if model.backend != "onnxruntime":
+    def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions) -> None:
+        if engine(candidate.backend).device == "gpu":
             self.device = "cuda:0"
             batch = options.batch_size or _GPU_BATCH
             options = replace(options, threads=1, batch_size=batch)
-        super().__init__(bundle, model, options)
+        super().__init__(bundle, candidate, options)
         refuse_foreign_files(bundle, self._path, external_files(self._path))
         self._session: Any = None
-        self._session, self.version = _session(model, self._threads_each)
+        self._session, self.version = _session(candidate, self._threads_each)
         self._check_model(options.batch_size)
+
+    @classmethod
+    def missing(cls, backend: str) -> str | None:
+        """Return what to install where this onnxruntime lacks the provider of `backend`.
+
+        Asks for a list that was made when onnxruntime was built: nothing of a GPU is touched.
+        Every build has the CPU's.
+        """
+        if engine(backend).device == "cpu":
+            return None
+        provider = _PROVIDERS[backend]
+        if provider in _runtime().get_available_providers():
+            return None
+        return (
+            f"{backend}: this onnxruntime has no {provider}; install onnxruntime-gpu for this "
+            "machine's CUDA in place of onnxruntime"
+        )
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
         (tokens,) = self._session.run([self._output], {self._input: batch})
@@ -81,36 +97,21 @@ class OrtEncoder(CheckedEncoder):
         self.batch_size = fixed if isinstance(fixed, int) else self.batch_size
 
 
-def missing_provider(backend: str) -> str | None:
-    """Return what to install where this onnxruntime lacks the provider of `backend`; None: it has.
-
-    Asks for a list that was made when onnxruntime was built: nothing of a GPU is touched.
-    """
-    import onnxruntime as ort  # noqa: PLC0415
-
-    provider, package = _PROVIDERS[backend]
-    if provider in ort.get_available_providers():
-        return None
-    return (
-        f"{backend}: this onnxruntime has no {provider}; install {package} for this machine's "
-        "CUDA in place of onnxruntime"
-    )
+def _runtime() -> Any:  # noqa: ANN401 - onnxruntime has no types
+    try:
+        import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
+    except ImportError as error:
+        raise EngineError(f"onnxruntime cannot be imported ({error}); reinstall it") from error
+    return ort
 
 
-def _session(model: Model, threads: int) -> tuple[Any, str]:
+def _session(candidate: Candidate, threads: int) -> tuple[Any, str]:
     """Return a session of `threads` threads a run, and onnxruntime's version.
 
     Threads do not spin while they wait (the readers need the cores), and the arena keeps what a
     run took for the next one; memory patterns would take half as much again for nothing.
     """
-    try:
-        import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
-    except ImportError as error:
-        raise EngineError(f"onnxruntime cannot be imported ({error}); reinstall it") from error
-    missing = missing_provider(model.backend)
-    if missing is not None:
-        raise EngineError(f"{missing}, or use --backend auto")
-    provider, _ = _PROVIDERS[model.backend]
+    ort, provider = _runtime(), _PROVIDERS[candidate.backend]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -118,14 +119,15 @@ def _session(model: Model, threads: int) -> tuple[Any, str]:
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(model.path), options, providers=[provider])
+        session = ort.InferenceSession(str(candidate.path), options, providers=[provider])
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         raise EngineError(
-            f"{model.path}: onnxruntime {ort.__version__} cannot load it: {error}; export it again"
+            f"{candidate.path}: onnxruntime {ort.__version__} cannot load it: {error}; "
+            "export it again"
         ) from error
     if provider not in session.get_providers():
         raise EngineError(
-            f"{model.backend}: {provider} does not start on this machine; check its driver and "
+            f"{candidate.backend}: {provider} does not start on this machine; check its driver and "
             "libraries, or use --backend auto"
         )
     return session, ort.__version__

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge.engines import Encoder
+from unicas_edge.engines.base import Encoder
 from unicas_edge.errors import EngineError
 from unicas_edge.tiles.normalise import Normaliser
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unicas_edge.bundle import Bundle
+from unicas_edge.core.files import atomic_write, output_errors
 from unicas_edge.core.machine import processor, usable_cores
 
 #: (backend, precision) -> tiles/s with every core
@@ -40,19 +41,16 @@ def read_speeds(bundle: Bundle) -> Speeds:
 def write_speeds(bundle: Bundle, speeds: Speeds) -> Path:
     """Keep `speeds` in place of what was measured before; return the file.
 
-    `OSError` where it cannot be written.
+    `OutputError` where it cannot be written.
     """
     path = cache_file()
     entries = {key: value for key, value in _read().items() if key != _key(bundle)}
     entries[_key(bundle)] = {f"{b}/{p}": speed for (b, p), speed in speeds.items()}
     kept = dict(list(entries.items())[-_KEPT:])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(json.dumps(kept, indent=1))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)  # still there only if it could not be written
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(kept, indent=1).encode())
     return path
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.heads import View
 from unicas_edge.core.arrays import Float32, UInt8Image
-from unicas_edge.engines import Encoder, open_encoder
+from unicas_edge.engines import Encoder, EngineOptions, open_encoder
 from unicas_edge.engines.queue import EncodeQueue
 from unicas_edge.heads.head import load_heads
 from unicas_edge.heads.images import to_view
@@ -26,26 +25,19 @@ from unicas_edge.tiles.normalise import Normaliser
 class RegionClassifier:
     """The region heads of a bundle behind its encoder; a context manager, for one thread.
 
-    `names` chooses heads; the other arguments are those of `engines.open_encoder`. `BundleError`
-    and `EngineError` as `load_heads` and `open_encoder` have them.
+    `names` chooses heads, `options` the engine (None: left open). `BundleError` and `EngineError`
+    as `load_heads` and `open_encoder` have them.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         names: Sequence[str] | None = None,
-        *,
-        backend: str = "auto",
-        precision: str = "auto",
-        threads: int | None = None,
-        batch_size: int | Literal["auto"] | None = None,
-        allow_unverified: bool = False,
+        options: EngineOptions | None = None,
     ) -> None:
         self.bundle = bundle
         self.heads = load_heads(bundle, names)
-        self.encoder = open_encoder(
-            bundle, backend, precision, threads, batch_size, allow_unverified=allow_unverified
-        )
+        self.encoder = open_encoder(bundle, options)
 
     def __enter__(self) -> RegionClassifier:
         return self

@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     """Return every tensor of the file, which is small; nothing in it is executed."""
     try:
         if path.stat().st_size > MAX_HEAD_BYTES:
-            raise BundleError(f"{path}: larger than {MAX_HEAD_BYTES >> 20} MiB; that is no head")
+            raise BundleError(f"{path}: too large for a head (over {MAX_HEAD_BYTES >> 20} MiB)")
         return dict(load_file(path))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not a readable safetensors file: {error}") from error

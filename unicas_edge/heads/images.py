@@ -17,9 +17,10 @@ from unicas_edge.bundle.heads import View
 from unicas_edge.bundle.manifest import TileSpec
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import RegionError
+from unicas_edge.slide.formats import FIELD_SUFFIXES
 from unicas_edge.slide.jpeg import SOI, decode_into, frame_of
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+SUFFIXES = FIELD_SUFFIXES | {".tif", ".tiff", ".bmp"}
 _FORMATS = ("PNG", "TIFF", "BMP")
 #: Pixels a side. Below, nothing of a cell is to be seen; above, it is a slide: screen it.
 MIN_SIDE, MAX_SIDE = 8, 8192
@@ -53,9 +54,9 @@ def find_images(source: Path, *, recursive: bool = False) -> list[Path]:
     for path in _searched(source, _MAX_DEPTH if recursive else 0):
         found.append(path)
         if len(found) > MAX_IMAGES:
-            raise RegionError(f"{source}: more than {MAX_IMAGES:,} images; name a smaller folder")
+            raise RegionError(f"{source}: more than {MAX_IMAGES:,} images; choose a smaller folder")
     if not found:
-        deeper = "" if recursive else "; --recursive looks into its folders too"
+        deeper = "" if recursive else "; to search the folders inside it, add --recursive"
         raise RegionError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))}){deeper}")
     return found
 
@@ -124,7 +125,7 @@ def _other(data: bytes) -> UInt8Image:
 def _check_size(width: int, height: int) -> None:
     if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
         raise ValueError(
-            f"it is {width} x {height} pixels; a region has {MIN_SIDE} to {MAX_SIDE:,} a side"
+            f"it has {width} x {height} pixels; each side must have {MIN_SIDE} to {MAX_SIDE:,}"
         )
 
 
@@ -158,7 +159,7 @@ def _scale(wanted: float, um_px: float | None) -> float:
     if um_px is None:
         return 1.0
     if not (math.isfinite(um_px) and 0.01 <= um_px <= 100):
-        raise RegionError(f"{um_px:g} is no spacing; give 0.01 to 100 um/px")
+        raise RegionError(f"a pixel size of {um_px:g} um/px is not possible; give 0.01 to 100")
     return wanted / um_px
 
 

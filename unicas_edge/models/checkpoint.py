@@ -6,7 +6,6 @@ builds tensors and containers and calls nothing else. Zip archives are mapped, n
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -17,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from unicas_edge.bundle.expert_storage import TensorFile
+from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.hashing import sha256
 from unicas_edge.errors import AggregatorError, CheckpointError
 from unicas_edge.models.architectures import Shape
 
@@ -89,7 +89,7 @@ def load(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if size > MAX_BYTES:
-        raise CheckpointError(f"{path}: {size:,} bytes are more than {MAX_BYTES:,}; no encoder is")
+        raise CheckpointError(f"{path}: too large for a checkpoint (over {MAX_BYTES:,} bytes)")
     if _is_safetensors(head, size):
         found = _safetensors(path)
     else:
@@ -104,8 +104,7 @@ def load(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a checkpoint."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -145,7 +144,7 @@ def _safetensors(path: Path) -> Checkpoint:
         return _narrow(values)
 
     try:
-        file = TensorFile(path)
+        file = AggregatorTensors(path)
     except AggregatorError as error:
         raise CheckpointError(str(error)) from error
     return Checkpoint(path, {key: tensor.shape for key, tensor in file.tensors.items()}, get)
@@ -171,12 +170,12 @@ def _torch(path: Path, *, archive: bool) -> Checkpoint:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, nothing of it was run: {_first_line(error)}. Save the bare state "
-            "dict where you trust the file: torch.save(model.state_dict(), ...), or safetensors"
+            f"{path}: not safe to load, nothing in it was run: {_first_line(error)}. If you trust "
+            "it, load it yourself and save only the weights: torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # torch raises what its reader meets: RuntimeError, EOFError, ...
         raise CheckpointError(
-            f"{path}: is no checkpoint that can be read ({_first_line(error)}); copy it again, or "
+            f"{path}: cannot be read as a checkpoint ({_first_line(error)}); copy it again, or "
             "save the state dict again"
         ) from error
     return _from_state(path, loaded, torch)
@@ -196,14 +195,16 @@ def _check_archive(path: Path) -> None:
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise CheckpointError(f"{path}: is a damaged archive ({error}); copy it again") from error
     if len(entries) > 2 * MAX_TENSORS:
-        raise CheckpointError(f"{path}: {len(entries):,} records are more than any checkpoint has")
+        raise CheckpointError(f"{path}: {len(entries):,} records are too many for a checkpoint")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
                 f"{path}: {entry.filename} is compressed, which PyTorch never writes; save again"
             )
         if entry.filename.endswith("data.pkl") and entry.file_size > MAX_PICKLE_BYTES:
-            raise CheckpointError(f"{path}: {entry.filename} has {entry.file_size:,} bytes")
+            raise CheckpointError(
+                f"{path}: {entry.filename} has {entry.file_size:,} bytes, too many"
+            )
 
 
 def _from_state(path: Path, loaded: Any, torch: Any) -> Checkpoint:  # noqa: ANN401 - a module
@@ -215,20 +216,20 @@ def _from_state(path: Path, loaded: Any, torch: Any) -> Checkpoint:  # noqa: ANN
         inside = [key for key in _WRAPPERS if isinstance(state.get(key), dict)]
         if len(inside) > 1:
             raise CheckpointError(
-                f"{path}: holds {' and '.join(inside)}; save the one to import by itself"
+                f"{path}: holds {' and '.join(inside)}; save only the one to import"
             )
         if not inside:
             break
         others = sorted(str(key) for key in state if key != inside[0])
-        notes.append(f"took {inside[0]!r}" + (f", left {', '.join(others[:9])}" * bool(others)))
+        notes.append(f"used {inside[0]!r}" + (f", ignored {', '.join(others[:9])}" * bool(others)))
         state = state[inside[0]]
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise CheckpointError(f"{path}: holds no state dict but {type(state).__name__}; save one")
+        raise CheckpointError(f"{path}: holds {type(state).__name__}, not a state dict; save one")
     tensors = {}
     for key, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise CheckpointError(
-                f"{path}: {key!r} is {type(value).__name__} and no tensor; save the bare state dict"
+                f"{path}: {key!r} is {type(value).__name__}, not a tensor; save only the state dict"
             )
         tensors[key] = value.detach()
 
@@ -250,6 +251,6 @@ def _unprefixed(found: Checkpoint, prefixes: tuple[str, ...]) -> Checkpoint:
         if prefix is None:
             break
         left = len(found.shapes) - len(keys)
-        rest = f", left {left} of training heads" if left else ""
-        found = found.without(prefix).noting(f"took {prefix!r} off {len(keys)} keys{rest}")
+        rest = f", ignored {left} of training heads" if left else ""
+        found = found.without(prefix).noting(f"removed {prefix!r} from {len(keys)} keys{rest}")
     return found

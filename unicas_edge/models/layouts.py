@@ -82,7 +82,7 @@ def _renamed(found: Checkpoint, table: dict[str, str], whose: str) -> Checkpoint
         values = [get(key) for key in parts[name]]
         return values[0] if len(values) == 1 else np.concatenate(values)
 
-    rest = f", left {left} tensors that encoding tiles does not need" if left else ""
+    rest = f", ignored {left} tensors that are not needed to encode tiles" if left else ""
     return replace(found, shapes=shapes, get=read).noting(f"read in {whose} layout{rest}")
 
 

@@ -38,7 +38,7 @@ def write_result(
     folder = Path(folder)
     if result.tiles is None:
         raise OutputError(
-            f"{folder}: a result without its tile table cannot be written again; screen the slide"
+            f"{folder}: a result without its tile table cannot be written; screen the slide again"
         )
     result_bytes(result)  # a result that no file can hold must not cost the older one
     staging = folder / STAGING

@@ -61,7 +61,7 @@ def token_coords(result: SlideResult) -> NDArray[np.int64]:
     if not np.array_equal(tiles["token"], np.arange(count)):
         raise OutputError(
             f"{result.slide.path}: {FEATURES}: {count} tokens but the tile table names "
-            f"{len(tiles)}; this is a defect of the stage that made it, please report it"
+            f"{len(tiles)}; this is a defect of unicas-edge, please report it"
         )
     corner = np.array([result.slide.offset_x, result.slide.offset_y])
     places = np.stack([tiles["minx"], tiles["miny"]], axis=1) + corner

@@ -26,7 +26,7 @@ def result_bytes(result: SlideResult) -> bytes:
     except (PydanticSerializationError, ValidationError) as error:
         raise OutputError(
             f"{result.slide.path}: {RESULT} cannot hold this result: {_first_line(error)}; "
-            "this is a defect of the stage that made it, please report it"
+            "this is a defect of unicas-edge, please report it"
         ) from error
     return text.encode() + b"\n"
 
@@ -49,10 +49,12 @@ def load_result(path: str | Path) -> SlideResult:
     try:
         return SlideResult.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {error.strerror}; screen the slide") from error
+        raise OutputError(
+            f"{path}: cannot be read: {error.strerror}; screen the slide again"
+        ) from error
     except ValidationError as error:
         raise OutputError(
-            f"{path}: not a result this version reads: {_first_line(error)}; "
+            f"{path}: not a result that this version can read: {_first_line(error)}; "
             "move it away and screen the slide again"
         ) from error
 

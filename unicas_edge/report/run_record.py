@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import json
-import platform
 import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unicas_edge import __version__
 from unicas_edge.core.files import atomic_write
+from unicas_edge.core.packages import versions
 from unicas_edge.result import NOTICE, SlideResult, caution
-
-#: Packages whose version can change a result, or whether a slide can be read.
-PACKAGES = (
-    "numpy",
-    "onnxruntime",
-    "simplejpeg",
-    "tifffile",
-    "pyvips",
-    "pyvips-binary",
-    "openslide-python",
-    "openslide-bin",
-    "pillow",
-    "h5py",
-    "safetensors",
-    "pydantic",
-    "filelock",
-)
 
 
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of this package, Python and `PACKAGES` (None: not installed)."""
-    found: dict[str, str | None] = {
-        "unicas-edge": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 class RunRecord:

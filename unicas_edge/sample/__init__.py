@@ -79,7 +79,7 @@ def write_sample(
     if width < 1 or height < 1 or not 0.1 <= um_px <= 2 or seed < 0:
         raise OutputError(
             f"{path}: cannot draw {width} x {height} pixels of {um_px} um/px with seed {seed}; "
-            "sizes begin at 1, um/px lies in 0.1 .. 2, the seed is not negative"
+            "give sizes of at least 1 pixel, 0.1 to 2 um/px, and a seed of at least 0"
         )
     scene = Scene(width, height, um_px, seed, mix)
     truth = _truth(path, scene, mix)

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +21,9 @@ from unicas_edge.errors import SlideError, UnicasError
 from unicas_edge.report import write_result
 from unicas_edge.result import SlideResult
 from unicas_edge.screening.feed import Progress
+from unicas_edge.screening.options import Options
 from unicas_edge.screening.output_folder import ELSEWHERE, FAILED, OutputFolder, slide_names
-from unicas_edge.screening.screener import Options, Screener, readable
+from unicas_edge.screening.screener import Screener, readable
 from unicas_edge.slide.find import Target
 from unicas_edge.slide.formats import slide_files
 
@@ -130,7 +131,7 @@ def resume_key(path: Path, screener: Screener) -> str:
 def _telling(options: Options) -> dict[str, Any]:
     """Return the settings that can change a result; how much is read ahead cannot."""
     silent = ("readers", "queue_batches", "memory_mb", "profile")
-    return {key: value for key, value in asdict(options).items() if key not in silent}
+    return {key: value for key, value in options.recorded().items() if key not in silent}
 
 
 class _Job:

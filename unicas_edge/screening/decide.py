@@ -20,7 +20,6 @@ from unicas_edge.bundle.manifest import Task
 from unicas_edge.core.arrays import softmax
 from unicas_edge.result import (
     NOTICE,
-    TILE_COLUMNS,
     UNVERIFIED,
     Adequacy,
     BundleInfo,
@@ -36,15 +35,11 @@ from unicas_edge.result import (
     caution,
 )
 from unicas_edge.screening.tile_record import Status
+from unicas_edge.screening.tile_table import tile_table, with_attention
 from unicas_edge.tiles.grid import Cell, Grid
 
 TOP_TILES = 10  # what a contact sheet shows of a task
 MAX_FAILURES = 1_000  # listed one by one in a result; all are counted
-#: A tile whose sharpness, Laplacian variance per share of cellular pixels, is below this share of
-#: the slide's median is out of focus. On three real ThinPrep slides the 1st percentile lies at 0.45
-#: to 0.65 of the median (125 to 190 against 220 to 310); blur of 0.5 um sigma brings the 75th
-#: percentile to 42 to 60, of 1 um to 10 to 15.
-FOCUS_SHARE = 0.25
 #: Resampling beyond this invents pixels; the bundle's um/px is what its encoder was trained on.
 COARSEST = 2.0
 DETERMINISM = "bit-identical on one machine with the same engine, precision and thread count"
@@ -84,7 +79,8 @@ class Evidence:
 
 def diagnose(context: Context, evidence: Evidence) -> SlideResult:
     """Return a slide's result: adequacy, then a probability, decision and top tiles a task."""
-    tiles = _tile_table(context, evidence)
+    floor = context.bundle.manifest.adequacy.focus_floor
+    tiles = tile_table(context.grid, evidence.cells, evidence.seen, floor)
     coverage = _coverage(context.grid, evidence, tiles)
     adequacy = _adequacy(context, evidence, coverage, tiles)
     explanation = evidence.explanation
@@ -116,42 +112,8 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         warnings=_warnings(context),
         notices=_notices(context),
         features=evidence.tokens,
-        tiles=_with_attention(tiles, [task.name for task in manifest.tasks], explanation),
+        tiles=with_attention(tiles, [task.name for task in manifest.tasks], explanation),
     )
-
-
-def _tile_table(context: Context, evidence: Evidence) -> NDArray[np.void]:
-    """Return a row of `TILE_COLUMNS` for every planned tile, in canonical order."""
-    grid, cells = context.grid, evidence.cells
-    rows, cols = np.array(cells, dtype=np.int64).reshape(-1, 2).T
-    seen = evidence.seen[rows, cols]
-    table = np.zeros(len(cells), dtype=TILE_COLUMNS)
-    origins = np.array([grid.origin(cell) for cell in cells], dtype=np.int64).reshape(-1, 2)
-    table["minx"], table["miny"] = origins.T
-    table["width"] = table["height"] = round(grid.step)
-    table["field"] = [grid.field_of(cell) for cell in cells]
-    table["rank"] = np.arange(len(cells))
-    status = np.where(seen["status"] == Status.UNSEEN, Status.FAILED, seen["status"])
-    table["status"] = np.array([s.name.lower() for s in Status])[status]
-    token = np.cumsum(status == Status.ENCODED) - 1
-    table["token"] = np.where(status == Status.ENCODED, token, -1)
-    for column in ("score", "cellular", "focus"):
-        table[column] = seen[column]
-    table["in_focus"] = _in_focus(table, context.bundle.manifest.adequacy.focus_floor)
-    return table
-
-
-def _in_focus(table: NDArray[np.void], floor: float) -> NDArray[np.bool_]:
-    """Judge sharpness against the slide's own median, and against the bundle's floor.
-
-    Per cellular pixel, so that a tile with one sharp cell on empty glass is not called blurred.
-    """
-    encoded = np.asarray(table["status"] == "encoded")
-    if not encoded.any():
-        return encoded
-    sharpness = table["focus"] / np.maximum(table["cellular"], 1e-6)
-    usual = float(np.median(sharpness[encoded]))
-    return np.asarray(encoded & (sharpness >= max(floor, FOCUS_SHARE * usual)), dtype=np.bool_)
 
 
 def _coverage(grid: Grid, evidence: Evidence, tiles: NDArray[np.void]) -> Coverage:
@@ -205,7 +167,9 @@ def _adequacy(
             f"{context.bundle.manifest.tile.um_px:g}"
         )
     if len(evidence.tokens) > 1 and (evidence.tokens == evidence.tokens[0]).all():
-        reasons.append("every tile gave the same token: the pixels or the encoder carry nothing")
+        reasons.append(
+            "every tile gave the same token: the slide shows nothing, or the encoder does not work"
+        )
     return Adequacy(
         satisfactory=not reasons, reasons=reasons, cellular_tiles=cellular, in_focus_tiles=sharp
     )
@@ -255,21 +219,6 @@ def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) ->
         for k in best
         for x, y in [grid.origin(cells[k])]
     ]
-
-
-def _with_attention(
-    table: NDArray[np.void], tasks: list[str], explanation: Explanation | None
-) -> NDArray[np.void]:
-    """Return the table with a ``prob_<task>`` column a task, 0 for tiles without a token."""
-    dtype = [*TILE_COLUMNS, *((f"prob_{name}", "f4") for name in tasks)]
-    full = np.zeros(len(table), dtype=dtype)
-    for column, _ in TILE_COLUMNS:
-        full[column] = table[column]
-    encoded = table["token"] >= 0
-    for number, name in enumerate(tasks):
-        if explanation is not None:
-            full[f"prob_{name}"][encoded] = explanation.attention[number]
-    return full
 
 
 def _preprocessing(context: Context) -> Preprocessing:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.engines import usable_cores
+from unicas_edge.core.machine import usable_cores
 from unicas_edge.errors import TileError
 from unicas_edge.screening.session import Session
 from unicas_edge.slide.base import Slide
@@ -28,7 +28,6 @@ from unicas_edge.tiles.quality import luma_score
 #: Called with (stage, done, total) from any thread; stages: rank, tiles.
 Progress = Callable[[str, int, int], None]
 
-READERS = 2  # decoding a tile takes a fiftieth of encoding it with even a small ViT
 COLOUR_SAMPLE_TILES = 32
 COLOUR_SAMPLE_STRIDE = 4
 
@@ -100,7 +99,7 @@ def feed(
     cells: list[Cell],
     scores: Scores | None,
     progress: Progress,
-    readers: int = READERS,
+    readers: int,
 ) -> None:
     """Read the planned tiles on `readers` threads and push them, failures and gaps included.
 

@@ -65,7 +65,7 @@ class OutputFolder:
     def slide(self, name: str) -> Path:
         """Return the folder of a slide; `OutputError` if `name` is not one of `slide_names`."""
         if not name or name != Path(name).name or name != safe_name(name):
-            raise OutputError(f"{self.slides}: {name!r} is no name of a slide folder")
+            raise OutputError(f"{self.slides}: {name!r} is not the name of a slide folder")
         return self.slides / name
 
     @contextlib.contextmanager
@@ -131,7 +131,7 @@ class OutputFolder:
         lock = self._lock("summary")
         if not self._acquired(lock, PATIENCE):
             raise OutputError(
-                f"{self.summary}: another process has held it for {PATIENCE:g} s; end that process"
+                f"{self.summary}: locked by another process for {PATIENCE:g} s; end that process"
             )
         try:
             remove_partial(self.path)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,9 +20,11 @@ from pydantic import Field, ValidationError, model_validator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Backend, Precision
 from unicas_edge.core.machine import Device, this_device
-from unicas_edge.core.values import Model, Name, Text
+from unicas_edge.core.values import Name, Strict, Text
 from unicas_edge.engines.choice import choose
+from unicas_edge.engines.registry import missing
 from unicas_edge.errors import EngineError, ProfileError
+from unicas_edge.screening.options import Options
 
 #: The built-in ones, in the order in which `auto` tries them: a device before its processor.
 NAMES = (
@@ -35,15 +36,9 @@ NAMES = (
     "x86-cpu",
     "arm64-cpu",
 )
-SETTINGS = (
-    "backend",
-    "precision",
-    "batch_size",
-    "threads",
-    "readers",
-    "queue_batches",
-    "memory_mb",
-)
+#: What a profile says of the engine, and of the reading beside it.
+_ENGINE = ("backend", "precision", "batch_size", "threads", "memory_mb")
+SETTINGS = (*_ENGINE, "readers", "queue_batches")
 #: Each `why` begins with one of these: seen by us, said by who makes it, or neither.
 ORIGINS = ("measured: ", "vendor: ", "estimate: ")
 _MAX_BYTES = 1 << 16
@@ -53,7 +48,7 @@ _SHOWN = 4
 Refusal = Callable[["Profile"], str | None]
 
 
-class Match(Model):
+class Match(Strict):
     """Which machine a profile is for; all that is said must hold.
 
     `machine` are names of ``platform.machine()`` in small letters, `any_flag` flags of the
@@ -76,7 +71,7 @@ class Match(Model):
         )
 
 
-class Profile(Model):
+class Profile(Strict):
     """The settings for one kind of machine, each with the reason for it.
 
     `threads` counts those that encode, `readers` those that read tiles; `queue_batches` is how many
@@ -99,7 +94,7 @@ class Profile(Model):
     def _every_setting_has_a_reason(self) -> Profile:
         missing, foreign = set(SETTINGS) - set(self.why), set(self.why) - set(SETTINGS)
         if missing or foreign:
-            problem = "has no reason for" if missing else "gives a reason for what is no setting:"
+            problem = "has no reason for" if missing else "gives a reason for an unknown setting:"
             raise ValueError(f"[why] {problem} {', '.join(sorted(missing or foreign))}")
         for setting, reason in self.why.items():
             if not reason.startswith(ORIGINS) or not reason.partition(": ")[2].strip():
@@ -119,35 +114,26 @@ class Loaded:
     passed_over: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a profile may decide. "auto" and None: not decided, by the user or by the profile."""
-
-    backend: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    threads: int | None = None
-    readers: int | None = None
-    queue_batches: int | None = None
-    memory_mb: int | None = None
-
-
-def settle(profile: Profile, user: Settings) -> Settings:
-    """Return what `user` decided, and what the profile says of the rest.
+def settle(profile: Profile, user: Options) -> Options:
+    """Return what `user` decided of the engine, and what the profile says of the rest.
 
     A profile's precision is for its engine: where the user names another one, it does not count.
     """
-    filled: dict[str, Any] = {
-        name: value if value not in ("auto", None) else _said(getattr(profile, name), name)
-        for name, value in vars(user).items()
-    }
-    if user.backend not in ("auto", profile.backend) and profile.backend != "auto":
-        filled["precision"] = user.precision
-    return Settings(**filled)
+    asked = user.engine
+    found = {name: _first(getattr(asked, name), getattr(profile, name)) for name in _ENGINE}
+    if asked.backend not in ("auto", profile.backend) and profile.backend != "auto":
+        found["precision"] = asked.precision
+    return replace(
+        user,
+        engine=replace(asked, **found),
+        readers=profile.readers,
+        queue_batches=profile.queue_batches,
+    )
 
 
-def _said(value: int | str, name: str) -> int | str | None:
-    return None if value == "auto" and name not in ("backend", "precision") else value
+def _first(asked: int | str | None, said: int | str) -> Any:  # noqa: ANN401 - of the setting's type
+    """Return what the user asked, else what the profile says; "auto" leaves `asked` as it is."""
+    return said if asked in ("auto", None) and said != "auto" else asked
 
 
 def load_profile(
@@ -155,9 +141,9 @@ def load_profile(
 ) -> Loaded:
     """Return a built-in profile by name, one from a file ``*.toml``, or for "auto" what fits best.
 
-    `auto` passes over a profile whose engine `refuses` objects to; by default, one whose
-    onnxruntime provider is not installed. `device` None is this machine. `ProfileError` for an
-    unknown name, a file that is no profile, and a machine that no built-in profile is for.
+    `auto` passes over a profile whose engine `refuses` objects to; by default, one that is not
+    installed. `device` None is this machine. `ProfileError` for an unknown name, a file that is no
+    profile, and a machine that no built-in profile is for.
     """
     if name == "auto":
         return _fitting(device or this_device(), refuses or not_installed)
@@ -172,24 +158,18 @@ def load_profile(
     return Loaded(name, _read(Path(name), name))
 
 
-def profiled(
-    name: str, bundle: Bundle, user: Settings, *, allow_unverified: bool = False
-) -> tuple[str | None, dict[str, Any]]:
-    """Return the profile's name and the settings decided, by the user or it, as keyword arguments.
+def profiled(name: str, bundle: Bundle, user: Options) -> Options:
+    """Return the options with what the profile `name` says of those that `user` left open.
 
     A machine that no built-in profile is for gets none under `auto`. Errors: as `load_profile`.
     """
     try:
-        found = load_profile(name, refusal(bundle, user, allow_unverified=allow_unverified))
+        found = load_profile(name, refusal(bundle, user))
     except ProfileError:
         if name != "auto":
             raise
-        return None, _decided(user)
-    return found.name, _decided(settle(found.profile, user))
-
-
-def _decided(settings: Settings) -> dict[str, Any]:
-    return {key: value for key, value in vars(settings).items() if value is not None}
+        return user
+    return replace(settle(found.profile, user), profile=found.name)
 
 
 def built_in() -> Iterator[Loaded]:
@@ -197,36 +177,37 @@ def built_in() -> Iterator[Loaded]:
     yield from (load_profile(name) for name in NAMES)
 
 
-def refusal(bundle: Bundle, user: Settings, *, allow_unverified: bool = False) -> Refusal:
+def refusal(bundle: Bundle, user: Options) -> Refusal:
     """Return what `auto` asks of a profile: whether its engine is there and may run this bundle.
 
     A profile that leaves the engine open is never refused; one for another engine than the user's
     always is.
     """
+    asked = user.engine
 
     def refuses(profile: Profile) -> str | None:
-        if profile.backend in ("auto", user.backend):
+        if profile.backend in ("auto", asked.backend):
             return None  # it is for the engine itself to say
-        if user.backend != "auto":
-            return f"it is for {profile.backend}, not {user.backend}"
-        wanted = settle(profile, user)
+        if asked.backend != "auto":
+            return f"it is for {profile.backend}, not {asked.backend}"
+        wanted = settle(profile, user).engine
         try:
-            choose(bundle, wanted.backend, wanted.precision, allow_unverified=allow_unverified)
+            choose(
+                bundle,
+                wanted.backend,
+                wanted.precision,
+                allow_unverified=wanted.allow_unverified,
+            )
         except EngineError as error:
             return str(error)
-        return not_installed(profile)
+        return None
 
     return refuses
 
 
 def not_installed(profile: Profile) -> str | None:
-    """Return why a profile's engine is not there, without starting it; None if it is."""
-    if not profile.backend.startswith("onnxruntime"):
-        missing = profile.backend == "openvino" and find_spec("openvino") is None
-        return "openvino is not installed" if missing else None
-    from unicas_edge.engines.onnxruntime import missing_provider  # noqa: PLC0415 - imports onnxruntime
-
-    return missing_provider(profile.backend)
+    """Return what to install before a profile's engine can run, without starting it; else None."""
+    return None if profile.backend == "auto" else missing(profile.backend)
 
 
 def _fitting(device: Device, refuses: Refusal) -> Loaded:
@@ -237,10 +218,10 @@ def _fitting(device: Device, refuses: Refusal) -> Loaded:
         objection = refuses(found.profile)
         if objection is None:
             return Loaded(found.name, found.profile, tuple(passed_over))
-        passed_over.append(f"profile {found.name} passed over: {objection}")
+        passed_over.append(f"profile {found.name} was not used: {objection}")
     reasons = "".join(f"; {reason}" for reason in passed_over)
     raise ProfileError(
-        f"no built-in profile is for {device.machine or 'this machine'}{reasons}; write one and "
+        f"no built-in profile fits {device.machine or 'this machine'}{reasons}; write one and "
         "give it as --profile FILE.toml"
     )
 
@@ -255,7 +236,7 @@ def _read(path: Traversable, name: str) -> Profile:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise ProfileError(f"{name}: larger than {_MAX_BYTES:,} bytes; that is no profile")
+            raise ProfileError(f"{name}: too large for a profile (over {_MAX_BYTES:,} bytes)")
         content: dict[str, Any] = tomllib.loads(data.decode())
     except OSError as error:
         raise ProfileError(f"{name}: cannot be read ({error.strerror})") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.core.hashing import FileHash
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.result import SlideInfo, SlideResult
-from unicas_edge.screening.feed import READERS, Progress, content_scores, feed, fit_colour
+from unicas_edge.screening.feed import Progress, content_scores, feed, fit_colour
+from unicas_edge.screening.options import Options
 from unicas_edge.screening.session import Session
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
@@ -27,29 +28,6 @@ from unicas_edge.tiles.grid import Limit, grid_for, tile_limit
 from unicas_edge.tiles.plan import plan
 
 OVERVIEW_SIDE = 1600
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose; everything else the bundle decides.
-
-    `max_tiles` "all" screens every tile; it and `colour` None take what the bundle says. `mpp`
-    overrides the slide's own um/px. `profile` only names what the last settings came from.
-    """
-
-    max_tiles: Limit = None
-    mpp: float | None = None
-    reader: str = "auto"
-    colour: str | None = None
-    backend: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    batch_size: int | None = None
-    allow_unverified: bool = False
-    readers: int = READERS
-    queue_batches: int = 1
-    memory_mb: int | None = None
-    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,15 +45,7 @@ class Screener:
     def __init__(self, bundle: Bundle, options: Options) -> None:
         self.bundle = bundle
         self.options = options
-        self.encoder = open_encoder(
-            bundle,
-            options.backend,
-            options.precision,
-            options.threads,
-            options.batch_size,
-            options.memory_mb,
-            allow_unverified=options.allow_unverified,
-        )
+        self.encoder = open_encoder(bundle, options.engine)
         self.aggregator = Aggregator.load(bundle)
 
     def __enter__(self) -> Screener:
@@ -104,7 +74,7 @@ class Screener:
             FileHash(slide_files(slide.path)) as digest,
         ):
             result = self._diagnose(slide, report)
-            settings = {**asdict(self.options), "mpp": mpp, "resume_key": resume_key}
+            settings = {**self.options.recorded(), "mpp": mpp, "resume_key": resume_key}
             result = _complete(result, slide, digest.value(), settings, begin)
             overview = slide.overview(OVERVIEW_SIDE)
             return Screened(result, overview, _top_tiles(slide, result))
@@ -162,9 +132,10 @@ def screen(
     tree. To screen many slides use the command line, which shares work, resumes and goes on past
     bad ones, or a `Screener`, which loads the model once.
     """
-    options = Options(
-        max_tiles, mpp, reader, colour, backend, precision, threads, batch_size, allow_unverified
+    engine = EngineOptions(
+        backend, precision, threads, batch_size, allow_unverified=allow_unverified
     )
+    options = Options(max_tiles, mpp, reader, colour, engine)
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     with Screener(loaded, options) as screener:
         screened = screener.screen(path, progress=progress)

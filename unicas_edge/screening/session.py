@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,8 @@ from unicas_edge.engines.queue import EncodeQueue
 from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.result import Engine, SlideInfo, SlideResult
 from unicas_edge.screening.decide import Context, Evidence, diagnose
-from unicas_edge.screening.tile_record import Ledger, Status
+from unicas_edge.screening.open_fields import OpenFields
+from unicas_edge.screening.tile_record import Status, TileRecord
 from unicas_edge.tiles.grid import Cell, Limit, grid_for, tile_limit
 from unicas_edge.tiles.normalise import Normaliser, centre_crop
 from unicas_edge.tiles.plan import BestFields
@@ -37,15 +37,6 @@ from unicas_edge.tiles.quality import is_background, luma_score, measure
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
 MAX_OPEN_TILES = 65_536
-
-
-@dataclass
-class _OpenField:
-    """A field some of whose tiles are still to come."""
-
-    waiting: int
-    taken: int = 0
-    pixels: dict[Cell, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class Session:
@@ -103,12 +94,10 @@ class Session:
         spec = bundle.manifest.input
         self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
         self._lock = threading.Lock()
-        self._ledger = Ledger(self.grid)
+        self._record = TileRecord(self.grid)
         self._best = BestFields(self.grid, self.max_tiles)
-        self._open: dict[int, _OpenField] = {}
+        self._open = OpenFields(self.grid)
         self._settled: set[int] = set()
-        self._open_tiles = 0
-        self._pending_bytes = 0
         self._queue = EncodeQueue[Cell](
             self.encoder, self.normaliser, self.grid.crop, self._deliver, queue_batches
         )
@@ -143,7 +132,7 @@ class Session:
                 raise SessionError("give a content score with every tile or with none of them")
             self._require_open()
             status = Status.BACKGROUND if background else Status.ENCODED
-            self._ledger.record(cell, status, score, measures)
+            self._record.record(cell, status, score, measures)
             self._take(cell, None if background else crop)
 
     def skip(self, x: int, y: int) -> None:
@@ -151,7 +140,7 @@ class Session:
         with self._lock:
             cell = self.grid.cell_at(x, y)
             self._require_open()
-            self._ledger.record(cell, Status.SPARSE)
+            self._record.record(cell, Status.SPARSE)
             self._take(cell, None)
 
     def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
@@ -159,7 +148,7 @@ class Session:
         with self._lock:
             cell = self.grid.cell_at(x, y)
             self._require_open()
-            self._ledger.record(cell, Status.FAILED, score, cause=cause)
+            self._record.record(cell, Status.FAILED, score, cause=cause)
             self._take(cell, None)
 
     def finish(self) -> SlideResult:
@@ -211,9 +200,9 @@ class Session:
         cells = self._best.cells()
         encoded = [cell for cell in cells if cell in self._tokens]
         tokens, explanation = self._tokens.finish(encoded)
-        unread = self._ledger.unread_share(self._expected, self._scored_tiles)
+        unread = self._record.unread_share(self._expected, self._scored_tiles)
         return Evidence(
-            cells, encoded, self._ledger.seen, tokens, explanation, self._ledger.failures, unread
+            cells, encoded, self._record.seen, tokens, explanation, self._record.failures, unread
         )
 
     def close(self) -> None:
@@ -235,35 +224,24 @@ class Session:
 
     def _take(self, cell: Cell, crop: NDArray[np.uint8] | None) -> None:
         """Put a tile into its field, and settle the field when this was its last one."""
-        number = self.grid.field_of(cell)
-        entry = self._open.get(number)
-        if entry is None:
-            entry = self._open[number] = _OpenField(sum(1 for _ in self.grid.field_cells(number)))
-        entry.waiting -= 1
-        entry.taken += 1
-        self._open_tiles += 1
-        if crop is not None and self.max_tiles is None:
-            self._queue.put(cell, crop)  # every tile is wanted: nothing to wait for
-        elif crop is not None:
-            entry.pixels[cell] = crop.copy()
-            self._pending_bytes += crop.size
-        if entry.waiting == 0:
-            self._settle(number)
+        every = self.max_tiles is None  # then a wanted tile has nothing to wait for
+        complete = self._open.take(cell, None if every else crop)
+        if every and crop is not None:
+            self._queue.put(cell, crop)
+        if complete:
+            self._settle(self.grid.field_of(cell))
         self._relieve()
 
     def _settle(self, number: int) -> None:
         """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
         self._settled.add(number)
-        evicted = self._best.offer(number, self._ledger.field_score(number))
-        # Popped only now: a token on its way is kept while its field is open or among the best.
-        entry = self._open.pop(number, None) or _OpenField(0)
+        evicted = self._best.offer(number, self._record.field_score(number))
+        # Closed only now: a token on its way is kept while its field is open or among the best.
+        pixels = self._open.close(number)
         for out in evicted:
             self._tokens.drop(self.grid.field_cells(out))
-        for cell, crop in entry.pixels.items():
-            self._pending_bytes -= crop.size
-            if number in self._best:
-                self._queue.put(cell, crop)
-        self._open_tiles -= entry.taken
+        for cell, crop in pixels.items() if number in self._best else ():
+            self._queue.put(cell, crop)
 
     def _settle_untouched(self) -> None:
         """Where too few tiles came, plan fields nobody told us of too: they count as unread.
@@ -278,24 +256,20 @@ class Session:
 
     def _relieve(self) -> None:
         """Stay within bounds: encode the oldest pixels early, refuse endless open fields."""
-        if self._open_tiles > MAX_OPEN_TILES:
+        if self._open.tiles > MAX_OPEN_TILES:
             raise SessionError(
                 f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "
-                f"tiles in scan order, so that fields of {self.grid.field} x {self.grid.field} fill"
+                f"tiles in scan order, to complete fields of {self.grid.field} x {self.grid.field}"
             )
-        while self._pending_bytes > MAX_PENDING_BYTES:
-            entry = next(e for e in self._open.values() if e.pixels)
-            cell, crop = next(iter(entry.pixels.items()))
-            del entry.pixels[cell]
-            self._pending_bytes -= crop.size
-            self._queue.put(cell, crop)
+        while self._open.pending_bytes > MAX_PENDING_BYTES:
+            self._queue.put(*self._open.release())
 
     def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
         if not np.isfinite(token).all():
             x, y = self.grid.origin(cell)
             raise EngineError(
                 f"the encoder gave a token that is not finite for the tile at level-0 ({x}, {y}); "
-                "the model or its precision does not hold up; try another --backend"
+                "this engine or precision does not work here; try another --backend or --precision"
             )
         number = self.grid.field_of(cell)
         if number in self._open or number in self._best:
@@ -307,7 +281,7 @@ def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) 
     mode = mode or bundle.manifest.colour.default
     if (mode == "none") != (matrix is None):
         raise SessionError(
-            f"colour mode {mode!r} needs a matrix fitted beforehand, and only it does: pass "
-            "colour_matrix=unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
+            f"colour mode {mode!r}: give a colour_matrix with every mode but 'none': "
+            "unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
         )
     return mode

@@ -29,7 +29,7 @@ class Status(IntEnum):
 MEASURED = np.dtype([("status", "u1"), ("score", "f8"), ("cellular", "f4"), ("focus", "f4")])
 
 
-class Ledger:
+class TileRecord:
     """Records each tile once. `seen` is a `MEASURED` array [rows, cols], `failures` the causes."""
 
     def __init__(self, grid: Grid) -> None:

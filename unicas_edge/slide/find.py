@@ -35,7 +35,7 @@ def find_targets(source: Path, *, recursive: bool = False) -> list[Target]:
     try:
         return _found(source, recursive=recursive)
     except OSError as error:
-        raise SlideError(source, f"cannot be looked at: {error.strerror}") from error
+        raise SlideError(source, f"cannot be read: {error.strerror}") from error
 
 
 def _found(source: Path, *, recursive: bool) -> list[Target]:
@@ -46,7 +46,7 @@ def _found(source: Path, *, recursive: bool) -> list[Target]:
     else:
         return [Target(source)]
     if not found:
-        deeper = "" if recursive else "; --recursive looks into its folders too"
+        deeper = "" if recursive else "; to search the folders inside it, add --recursive"
         raise SlideError(source, f"no slides in it{deeper}")
     return found
 
@@ -72,9 +72,7 @@ def _searched(folder: Path, *, recursive: bool) -> Iterator[Path]:
 
 def _listed(path: Path) -> Iterator[Target]:
     if path.stat().st_size > _MAX_LIST_BYTES:
-        raise SlideError(
-            path, f"larger than {_MAX_LIST_BYTES >> 20} MiB; that is no list of slides"
-        )
+        raise SlideError(path, f"too large for a list of slides (over {_MAX_LIST_BYTES >> 20} MiB)")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -113,5 +111,5 @@ def _mpp(text: str | None) -> tuple[float | None, str | None]:
     except ValueError:
         value = 0.0
     if not 0 < value < 1000:
-        return None, f"the list gives it {text!r} um/px; that must be a number above 0"
+        return None, f"the list says mpp {text!r}; write a number above 0 (um/px)"
     return value, None

@@ -18,7 +18,7 @@ from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError, TileError, UnsupportedSlideError
 from unicas_edge.slide.base import WHITE, Level, Slide
 from unicas_edge.slide.geometry import downsample_of
-from unicas_edge.slide.spacing import Hints, Measure, find_spacing
+from unicas_edge.slide.spacing import Hints, Stated, find_spacing
 from unicas_edge.slide.tiff.survey import is_tiff, survey
 
 _INSTALL = "pip install 'unicas-edge[openslide]'"
@@ -172,7 +172,7 @@ def _levels(size: tuple[int, int], handle: Any) -> tuple[Level, ...]:  # noqa: A
 def _hints(properties: dict[str, str]) -> Hints:
     """Return what OpenSlide's properties say about spacing."""
     x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
-    tag = Measure(x or y or 0.0, y or x or 0.0, "openslide.mpp-x") if x or y else None
+    tag = Stated(x or y or 0.0, y or x or 0.0, "openslide.mpp-x") if x or y else None
     return Hints(tag, None, _number(properties.get("openslide.objective-power")))
 
 

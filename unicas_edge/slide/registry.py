@@ -91,7 +91,7 @@ def _forced(path: Path, head: bytes, name: str) -> Reader:
             raise UnsupportedSlideError(path, f"no reader {name!r}; known: {', '.join(readers())}")
         reader = cast("Reader", named[0].load())
     if not reader.accepts(path, head):
-        raise UnsupportedSlideError(path, f"not a format of the reader {name!r}{_hint(path, head)}")
+        raise UnsupportedSlideError(path, f"the reader {name!r} cannot read it{_hint(path, head)}")
     return reader
 
 

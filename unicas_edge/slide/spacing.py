@@ -30,8 +30,8 @@ _VIPS = re.compile(r"<name>openslide\.mpp-([xy])</name>\s*<value[^>]*>\s*" + _NU
 
 
 @dataclass(frozen=True)
-class Measure:
-    """um/px along x and y, and the tag they were read from."""
+class Stated:
+    """um/px along x and y as a file states them, and the tag they were read from."""
 
     x: float
     y: float
@@ -42,8 +42,8 @@ class Measure:
 class Hints:
     """All that a file says about its spacing; None where it says nothing."""
 
-    tag: Measure | None = None
-    resolution: Measure | None = None
+    tag: Stated | None = None
+    resolution: Stated | None = None
     magnification: float | None = None
 
 
@@ -53,11 +53,11 @@ def find_spacing(path: Path, mpp: float | None, hints: Hints) -> tuple[Spacing, 
     Order: `mpp` (``--mpp``), um/px tag, TIFF resolution, magnification. `SpacingError` where none
     is given, or where `mpp` is not a plausible number.
     """
-    measures = [m for m in (hints.tag, hints.resolution) if m is not None and _plausible(m)]
+    stated = [m for m in (hints.tag, hints.resolution) if m is not None and _plausible(m)]
     if mpp is not None:
-        return _explicit(path, mpp, measures)
-    if measures:
-        best = measures[0]
+        return _explicit(path, mpp, stated)
+    if stated:
+        best = stated[0]
         return Spacing((best.x + best.y) / 2, best.source), _uneven(best)
     times = hints.magnification
     if times is not None and _within(_UM_PX_TIMES_MAGNIFICATION / max(times, 1e-9)):
@@ -65,12 +65,12 @@ def find_spacing(path: Path, mpp: float | None, hints: Hints) -> tuple[Spacing, 
     raise SpacingError(path, f"{_missing(hints)}; give um/px with --mpp")
 
 
-def _explicit(path: Path, mpp: float, measures: list[Measure]) -> tuple[Spacing, tuple[str, ...]]:
+def _explicit(path: Path, mpp: float, stated: list[Stated]) -> tuple[Spacing, tuple[str, ...]]:
     """Return the user's figure, with a warning where the file disagrees."""
     low, high = EXPLICIT_UM_PX
     if not (math.isfinite(mpp) and low <= mpp <= high):
         raise SpacingError(path, f"--mpp {mpp:g} is not between {low:g} and {high:g} um/px")
-    told = [m for m in measures if abs(m.x / mpp - 1) > _TOLERANCE]
+    told = [m for m in stated if abs(m.x / mpp - 1) > _TOLERANCE]
     notes = tuple(f"--mpp {mpp:g} overrides {m.x:g} um/px of {m.source}" for m in told[:1])
     return Spacing(mpp, "--mpp"), notes
 
@@ -79,17 +79,17 @@ def _within(um_px: float, bounds: tuple[float, float] = PLAUSIBLE_UM_PX) -> bool
     return math.isfinite(um_px) and bounds[0] <= um_px <= bounds[1]
 
 
-def _plausible(measure: Measure) -> bool:
-    return _within(measure.x) and _within(measure.y)
+def _plausible(stated: Stated) -> bool:
+    return _within(stated.x) and _within(stated.y)
 
 
-def _uneven(measure: Measure) -> tuple[str, ...]:
+def _uneven(stated: Stated) -> tuple[str, ...]:
     """Return a warning where pixels are not square."""
-    if abs(measure.x / measure.y - 1) <= _TOLERANCE:
+    if abs(stated.x / stated.y - 1) <= _TOLERANCE:
         return ()
     return (
-        f"pixels are not square: {measure.x:g} um wide, {measure.y:g} um high "
-        f"({measure.source}); their mean is used",
+        f"pixels are not square: {stated.x:g} um wide, {stated.y:g} um high "
+        f"({stated.source}); their mean is used",
     )
 
 
@@ -101,21 +101,21 @@ def _missing(hints: Hints) -> str:
     return f"no plausible um/px ({', '.join(odd)})" if odd else "the file does not say its um/px"
 
 
-def tag_in_description(text: str) -> Measure | None:
+def tag_in_description(text: str) -> Stated | None:
     """Return um/px from an ImageDescription: Aperio's MPP, OME-XML, or libvips' copy of a tag."""
     if match := _APERIO_MPP.search(text):
         value = float(match[1])
-        return Measure(value, value, "Aperio MPP")
+        return Stated(value, value, "Aperio MPP")
     if not _OME_UNIT.search(text) and (found := dict(_OME.findall(text))):
         return _pair(found.get("X"), found.get("Y"), "OME PhysicalSize")
     found = dict(_VIPS.findall(text))
     return _pair(found.get("x"), found.get("y"), "openslide.mpp")
 
 
-def _pair(x: str | None, y: str | None, source: str) -> Measure | None:
-    """Return a measure of one or two figures, None of none."""
+def _pair(x: str | None, y: str | None, source: str) -> Stated | None:
+    """Return the spacing of one or two figures, None of none."""
     first, second = x or y, y or x
-    return Measure(float(first), float(second), source) if first and second else None
+    return Stated(float(first), float(second), source) if first and second else None
 
 
 def magnification_in_description(text: str) -> float | None:
@@ -124,9 +124,9 @@ def magnification_in_description(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def resolution_measure(x: float, y: float, unit: int) -> Measure | None:
+def resolution_spacing(x: float, y: float, unit: int) -> Stated | None:
     """Return um/px from TIFF XResolution and YResolution (pixels a unit; 2: inch, 3: cm)."""
     micrometres = _MICROMETRES.get(unit)
     if micrometres is None or not (x > 0 and y > 0):
         return None
-    return Measure(micrometres / x, micrometres / y, "TIFF resolution")
+    return Stated(micrometres / x, micrometres / y, "TIFF resolution")

@@ -25,7 +25,7 @@ from unicas_edge.slide.byte_counts import content_of
 from unicas_edge.slide.cache import DecodedCache
 from unicas_edge.slide.geometry import downsample_of
 from unicas_edge.slide.jpeg import SOI, frame_of
-from unicas_edge.slide.spacing import Hints, Measure, find_spacing
+from unicas_edge.slide.spacing import Hints, Stated, find_spacing
 from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, Place, TileTable, read_tables
 from unicas_edge.slide.tiff.survey import is_tiff, survey
 from unicas_edge.tiles.grid import Grid
@@ -227,8 +227,8 @@ def _single(path: Path, head: bytes) -> _Source:
         image = pyvips.Image.jpegload(str(path), access="random", fail_on="warning")
     else:
         raise UnsupportedSlideError(path, "neither a TIFF nor a PNG or JPEG image")
-    measure = Measure(1000 / image.xres, 1000 / image.yres, "image resolution")
-    return _Source([_stored(path, image, None)], Hints(resolution=measure))
+    stated = Stated(1000 / image.xres, 1000 / image.yres, "image resolution")
+    return _Source([_stored(path, image, None)], Hints(resolution=stated))
 
 
 def _verify_jpeg(path: Path) -> None:
@@ -250,7 +250,8 @@ def _stored(path: Path, image: Any, table: TileTable | None) -> _Stored:  # noqa
         tiled, table = (_PLAIN_TILE, _PLAIN_TILE), None
         if width * height > MAX_PLAIN_PIXELS:
             raise SlideError(
-                path, f"{width} x {height} pixels without tiles are too many to decode"
+                path,
+                f"{width} x {height} pixels without tiles are too many; save it as a tiled TIFF",
             )
     if tiled[0] * tiled[1] > MAX_TILE_PIXELS:
         raise SlideError(path, f"claims tiles of {tiled[0]} x {tiled[1]} pixels")
@@ -260,7 +261,9 @@ def _stored(path: Path, image: Any, table: TileTable | None) -> _Stored:  # noqa
 def _rgb(path: Path, image: Any) -> Any:  # noqa: ANN401
     """Return a pipeline to 8-bit RGB: 16 bits cut to the upper 8, alpha over white."""
     if image.format not in {"uchar", "ushort"} or image.bands > 5:
-        raise UnsupportedSlideError(path, f"{image.bands} bands of {image.format} are no colours")
+        raise UnsupportedSlideError(
+            path, f"its {image.bands} bands of {image.format} cannot be read as grey or RGB"
+        )
     if image.bands < 3:
         image = image.copy(interpretation="b-w" if image.format == "uchar" else "grey16")
     image = image.colourspace("srgb")

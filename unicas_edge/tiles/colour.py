@@ -76,7 +76,9 @@ def fit(mode: str, pixels: NDArray[np.uint8], target: Target | None = None) -> C
     if mode == "white-balance":
         return _white_balance(pixels)
     if target is None:
-        raise UnicasError("colour mode reinhard needs a target; this bundle has none: use another")
+        raise UnicasError(
+            "colour mode reinhard needs a target, and this bundle has none; use another"
+        )
     return _reinhard(pixels, target)
 
 
@@ -109,7 +111,9 @@ def _reinhard(pixels: NDArray[np.uint8], target: Target) -> ColourFit:
 
 
 def _unfitted(mode: str, why: str) -> ColourFit:
-    return ColourFit(mode, IDENTITY.copy(), 0, (f"colour mode {mode} left colours alone: {why}",))
+    return ColourFit(
+        mode, IDENTITY.copy(), 0, (f"colour mode {mode} did not change the colours: {why}",)
+    )
 
 
 def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -119,7 +119,7 @@ def grid_for(bundle: Bundle, width: int, height: int, um_px: float) -> Grid:
 def grid_of(spec: TileSpec, width: int, height: int, um_px: float) -> Grid:
     """Return the tile grid of `grid_for` where there is a tile's specification and no bundle."""
     if width < 1 or height < 1 or not 0.01 <= um_px <= 100:
-        raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px cannot be")
+        raise SessionError(f"a slide of {width} x {height} pixels at {um_px} um/px is not possible")
     downsample = _snapped(spec.um_px / um_px)
     grid = Grid(width, height, downsample, spec.size_px, spec.crop_px, spec.field_tiles)
     if grid.rows * grid.cols > MAX_GRID_TILES:

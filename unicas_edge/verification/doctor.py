@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,36 +12,16 @@ from unicas_edge import __version__, _native
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import softmax
-from unicas_edge.core.files import output_errors
-from unicas_edge.core.machine import isa, processor
-from unicas_edge.engines import open_encoder, usable_cores
-from unicas_edge.engines.choice import installed as has_package
-from unicas_edge.engines.choice import models
-from unicas_edge.engines.speeds import Speeds, cache_file, write_speeds
+from unicas_edge.core.machine import isa, processor, usable_cores
+from unicas_edge.core.packages import installed
+from unicas_edge.engines import open_encoder
+from unicas_edge.engines.choice import candidates
+from unicas_edge.engines.speeds import Speeds, write_speeds
 from unicas_edge.errors import UnicasError
 from unicas_edge.result import caution
 from unicas_edge.slide.registry import readers
 from unicas_edge.tiles.normalise import Normaliser
-from unicas_edge.verification.engine_process import probe
-
-PACKAGES = (
-    "numpy",
-    "onnxruntime",
-    "tifffile",
-    "simplejpeg",
-    "pyvips",
-    "pyvips-binary",
-    "pillow",
-    "h5py",
-    "safetensors",
-    "pydantic",
-    "openslide-python",
-    "openslide-bin",
-    "openvino",
-    "nncf",
-    "onnx",
-    "torch",
-)
+from unicas_edge.verification.engine_process import encode_apart
 
 
 def examine(bundle: Bundle) -> dict[str, Any]:
@@ -72,7 +51,7 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "processor": processor(),
         "instructions": isa(),
         "cores": usable_cores(),
-        "packages": {name: installed(name) for name in PACKAGES},
+        "packages": installed(),
         "readers": list(readers()),
         "kernels": {"used": _native.active(), "available": list(_native.variants())},
         "aggregator": aggregator,
@@ -92,7 +71,7 @@ def examine(bundle: Bundle) -> dict[str, Any]:
 _TIMED_TILES = 16
 
 
-def measure_engines(bundle: Bundle) -> dict[str, Any]:
+def time_engines(bundle: Bundle) -> dict[str, Any]:
     """Time every engine and precision of the bundle on this machine, and keep it for `auto`.
 
     Returns ``speeds``, tiles/s by engine, where they are kept, and under ``not_measured`` why an
@@ -104,25 +83,15 @@ def measure_engines(bundle: Bundle) -> dict[str, Any]:
     tiles = (noise if spec.dtype == "uint8" else noise / 127.5 - 1).astype(spec.dtype)
     speeds: Speeds = {}
     refused = {}
-    for model in filter(has_package, models(bundle)):
+    for candidate in candidates(bundle):
+        kind = candidate.backend, candidate.precision
         try:
-            speed = probe(bundle, model, tiles).tiles_per_second
+            speeds[kind] = round(encode_apart(bundle, candidate, tiles).tiles_per_second, 2)
         except UnicasError as error:
-            refused[f"{model.backend} {model.precision}"] = str(error)
-        else:
-            speeds[model.backend, model.precision] = round(speed, 2)
-    with output_errors(cache_file()):
-        kept = write_speeds(bundle, speeds)
+            refused[" ".join(kind)] = str(error)
+    kept = write_speeds(bundle, speeds)
     named = {f"{backend} {precision}": s for (backend, precision), s in speeds.items()}
     return {"speeds": named, "not_measured": refused, "kept_in": str(kept)}
-
-
-def installed(package: str) -> str | None:
-    """Return the version of an installed distribution, None if it is not there."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def kernel_problems() -> list[str]:
@@ -138,7 +107,10 @@ def kernel_problems() -> list[str]:
         out = np.empty(expected.shape, np.float32)
         _native.normalise(tile, normaliser.affine, out, variant)
         if not np.allclose(out, expected, rtol=0, atol=1e-5):
-            problems.append(f"kernel variant {variant!r} computes wrong values on this processor")
+            problems.append(
+                f"kernel variant {variant!r} computes wrong values on this processor; "
+                "please report it"
+            )
     return problems
 
 
@@ -153,7 +125,8 @@ def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
             found = softmax(Aggregator.load(bundle, variant=variant).logits(tokens))
             if not np.allclose(found, expected, rtol=0, atol=1e-4):
                 problems.append(
-                    f"aggregator variants {aggregator.variant!r} and {variant!r} differ"
+                    f"aggregator variants {aggregator.variant!r} and {variant!r} differ; "
+                    "please report it"
                 )
     except UnicasError as error:
         problems.append(str(error))

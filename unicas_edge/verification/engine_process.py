@@ -1,4 +1,4 @@
-"""One engine measured in a process of its own: its tokens, its speed, the most memory it held.
+"""One engine run in a process of its own: its tokens, its speed, the most memory it held.
 
 A process of its own, because a runtime keeps threads and memory that would count for the next one,
 and because one that crashes must not take the measurement with it.
@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import Encoder, Model, open_model
-from unicas_edge.engines.choice import models
+from unicas_edge.engines import Candidate, Encoder, open_candidate
+from unicas_edge.engines.choice import candidates
+from unicas_edge.engines.registry import require
 from unicas_edge.errors import EngineError, UnicasError
 
 _TIMEOUT_SECONDS = 4 * 3600
@@ -32,8 +33,8 @@ _REFUSED = 3
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What an engine did: `tokens` float32 [n, width], in the order of the tiles."""
+class Encoded:
+    """What an engine gave: `tokens` float32 [n, width], in the order of the tiles."""
 
     tokens: NDArray[np.float32]
     tiles_per_second: float
@@ -41,38 +42,39 @@ class Probed:
     version: str
 
 
-def probe(bundle: Bundle, model: Model, batch: NDArray[np.generic]) -> Probed:
-    """Return what `model` makes of normalised tiles [n, 3, S, S], of the bundle's input dtype.
+def encode_apart(bundle: Bundle, candidate: Candidate, batch: NDArray[np.generic]) -> Encoded:
+    """Return what `candidate` makes of normalised tiles [n, 3, S, S], of the bundle's input dtype.
 
     The speed is of all workers together, after a first batch each. `EngineError` where the engine
-    refuses, crashes, or takes more than four hours.
+    is not installed, refuses, crashes, or takes more than four hours.
     """
+    require(candidate.backend)
     with tempfile.TemporaryDirectory(prefix="unicas-edge-") as name:
         folder = Path(name)
         batch.tofile(folder / "tiles")
         request = {
             "bundle": str(bundle.root.absolute()),
-            "model": f"{model.backend} {model.precision}",
+            "candidate": f"{candidate.backend} {candidate.precision}",
         }
         (folder / "request.json").write_text(json.dumps(request))
-        facts = _run(model, folder)
-        return Probed(np.load(folder / "tokens.npy"), **facts)
+        facts = _run(candidate, folder)
+        return Encoded(np.load(folder / "tokens.npy"), **facts)
 
 
-def _run(model: Model, folder: Path) -> dict[str, Any]:
+def _run(candidate: Candidate, folder: Path) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
         "unicas_edge.verification.engine_process",
         str(folder / "request.json"),
     ]
-    what = f"{model.backend} in {model.precision}"
+    what = f"{candidate.backend} in {candidate.precision}"
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"{what} did not end in four hours; measure fewer tiles") from error
+        raise EngineError(f"{what} did not finish in four hours; use fewer --tiles") from error
     if done.returncode == _REFUSED:
         raise EngineError(done.stderr.strip().splitlines()[-1])
     if done.returncode != 0:
@@ -82,11 +84,12 @@ def _run(model: Model, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _measure(folder: Path, request: dict[str, str]) -> None:
+def _encode(folder: Path, request: dict[str, str]) -> None:
     """Do what a request asks, in the process that was started for it."""
     bundle = Bundle.load(request["bundle"])
-    model = next(m for m in models(bundle) if f"{m.backend} {m.precision}" == request["model"])
-    encoder = open_model(bundle, model)
+    wanted = request["candidate"]
+    candidate = next(c for c in candidates(bundle) if f"{c.backend} {c.precision}" == wanted)
+    encoder = open_candidate(bundle, candidate)
     tiles = _Tiles(folder / "tiles", encoder, bundle.manifest.tile.crop_px)
     tokens = np.empty((tiles.count, encoder.width), np.float32)
     starts = range(0, tiles.count, encoder.batch_size)
@@ -145,7 +148,7 @@ def main() -> int:
     """Run the request named on the command line; return 0, or `_REFUSED` with the cause said."""
     path = Path(sys.argv[1])
     try:
-        _measure(path.parent, json.loads(path.read_text()))
+        _encode(path.parent, json.loads(path.read_text()))
     except UnicasError as error:
         sys.stderr.write(str(error).replace("\n", " ") + "\n")
         return _REFUSED

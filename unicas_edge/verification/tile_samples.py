@@ -63,8 +63,8 @@ def sample_slides(
     if len(targets) * per_slide > MOST_TILES:
         raise SlideError(
             targets[0].path,
-            f"{len(targets)} slides of {per_slide} tiles are more than {MOST_TILES:,}; name fewer "
-            "slides or tiles",
+            f"{len(targets)} slides with {per_slide} tiles each are more than {MOST_TILES:,}; give "
+            "fewer slides or tiles",
         )
     samples = []
     for target in targets:

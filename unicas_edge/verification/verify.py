@@ -7,7 +7,6 @@ each slide's tokens. The figures go into the bundle, where its gate judges them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,14 @@ from numpy.typing import NDArray
 
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
+from unicas_edge.bundle.edit import with_manifest
 from unicas_edge.bundle.encoder import EngineRun, Gate, Verification
-from unicas_edge.bundle.manifest import Manifest
-from unicas_edge.core.files import atomic_write
 from unicas_edge.core.machine import isa, processor
-from unicas_edge.engines import Model
-from unicas_edge.engines.choice import installed, models, weights_sha256
+from unicas_edge.engines import Candidate
+from unicas_edge.engines.choice import candidates, weights_sha256
 from unicas_edge.errors import EngineError
 from unicas_edge.screening.decide import probability
-from unicas_edge.verification.engine_process import Probed, probe
+from unicas_edge.verification.engine_process import Encoded, encode_apart
 from unicas_edge.verification.tile_samples import Sample, sample_slides
 
 Tell = Callable[[str], None]
@@ -62,20 +59,19 @@ def verify(
     """
     samples = sample_slides(slides, bundle, tiles, mpp)
     batch = np.concatenate([sample.normalised(bundle) for sample in samples])
-    first, *others = models(bundle)
+    first, *others = candidates(bundle)
     tell(f"{len(batch)} tiles of {len(samples)} slides; {_name(first)}")
-    base = probe(bundle, first, batch)
+    base = encode_apart(bundle, first, batch)
     judge = _Judge(bundle, samples, base)
     runs, refused = [judge.run(first, base)], {}
-    for model in others:
-        if backend not in ("auto", model.backend) or precision not in ("auto", model.precision):
+    for other in others:
+        if backend not in ("auto", other.backend) or precision not in ("auto", other.precision):
             continue
         try:
-            _require(model)
-            tell(_name(model))
-            runs.append(judge.run(model, probe(bundle, model, batch)))
+            tell(_name(other))
+            runs.append(judge.run(other, encode_apart(bundle, other, batch)))
         except EngineError as error:
-            refused[_name(model)] = str(error)
+            refused[_name(other)] = str(error)
     found = bundle.manifest.verification
     files, spec = bundle.manifest.files, bundle.manifest
     verification = Verification(
@@ -104,10 +100,7 @@ def write_verification(bundle: Bundle, verification: Verification) -> Bundle:
     content = bundle.manifest.model_dump(mode="json")
     whole = verification.model_copy(update={"runs": (*kept, *verification.runs)})
     content["verification"] = whole.model_dump(mode="json")
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    with atomic_write(bundle.root / MANIFEST_NAME) as out:
-        out.write(text.encode())
-    return Bundle.load(bundle.root)
+    return with_manifest(bundle, content)
 
 
 def _kind(run: EngineRun) -> tuple[str, str, str]:
@@ -133,27 +126,20 @@ def rows(verified: Verified) -> Iterator[dict[str, Any]]:
         yield {"engine": name, "verdict": f"did not run: {cause}"}
 
 
-def _name(model: Model) -> str:
-    return f"{model.backend} {model.precision}"
-
-
-def _require(model: Model) -> None:
-    if not installed(model):
-        raise EngineError(
-            f"{_name(model)}: openvino is not installed; pip install 'unicas-edge[openvino]'"
-        )
+def _name(candidate: Candidate) -> str:
+    return f"{candidate.backend} {candidate.precision}"
 
 
 class _Judge:
     """Compares tokens with the reference's, and what the aggregator makes of both."""
 
-    def __init__(self, bundle: Bundle, samples: Sequence[Sample], base: Probed) -> None:
+    def __init__(self, bundle: Bundle, samples: Sequence[Sample], base: Encoded) -> None:
         self._bundle, self._base = bundle, base
         self._aggregator = Aggregator.load(bundle)
         self._ends = np.cumsum([len(sample.pixels) for sample in samples])[:-1]
         self._expected = self._slides(base.tokens)
 
-    def run(self, model: Model, found: Probed) -> EngineRun:
+    def run(self, candidate: Candidate, found: Encoded) -> EngineRun:
         """Return the figures of one engine."""
         cosines = cosine(found.tokens, self._base.tokens)
         middle = self._base.tokens.mean(axis=0)
@@ -168,9 +154,9 @@ class _Judge:
             for share in overlaps(a, b, self._bundle.manifest.aggregator.config.top_m)
         ]
         return EngineRun(
-            backend=model.backend,
-            precision=model.precision,
-            weights_sha256=weights_sha256(self._bundle, model),
+            backend=candidate.backend,
+            precision=candidate.precision,
+            weights_sha256=weights_sha256(self._bundle, candidate),
             engine_version=found.version,
             processor=processor(),
             isa=isa(),

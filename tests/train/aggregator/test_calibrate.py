@@ -48,7 +48,7 @@ def test_thresholds_by_youden_and_by_sensitivity():
     assert fit_threshold(scores, positive) == pytest.approx(0.35)
     assert fit_threshold(scores, positive, 0.75) == pytest.approx(0.65)
     assert fit_threshold(scores, positive, 1.0) == pytest.approx(0.35)
-    with pytest.raises(TrainingError, match=r"sensitivity of 1\.5"):
+    with pytest.raises(TrainingError, match=r"the sensitivity is 1\.5"):
         fit_threshold(scores, positive, 1.5)
 
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         fitting.fit_aggregator(model, bags, bags.only("cancer"), QUICK, tmp_path)
     with pytest.raises(TrainingError, match="take one"):
         fitting.make_model(bags, "TransMIL")
-    with pytest.raises(TrainingError, match="no aggregator can have this shape"):
+    with pytest.raises(TrainingError, match="an aggregator cannot have this shape"):
         fitting.make_model(bags, **(TINY | {"num_heads": 5}))
     with pytest.raises(TrainingError, match="drop_tiles"):
         fitting.FitSettings(drop_tiles=1)

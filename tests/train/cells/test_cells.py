@@ -51,7 +51,7 @@ def test_sipakmed_is_grouped_by_class_and_field(tmp_path, small):
     found = rd.load("sipakmed", root)
     assert found.groups == ("meta/001", "para/001", "para/001")
     make(root, small, "para/nofield.png")
-    with pytest.raises(TrainingError, match=r"nofield\.png: a cell is named <field>_<cell>"):
+    with pytest.raises(TrainingError, match=r"nofield\.png: its field is not known"):
         rd.sipakmed(root)
 
 
@@ -106,11 +106,11 @@ def test_cric_grades_are_those_that_have_cells(tmp_path, rng):
     ("row", "cause"),
     [
         (("one.png", 9, "CIN", 5, 5), "line 6: unknown class 'CIN'"),
-        (("one.png", 9, "SCC", "x", 5), "line 6: a nucleus at"),
-        (("one.png", 9, "SCC", "nan", 5), "line 6: a nucleus at"),
-        (("one.png", 9, "SCC", -1, 5), "line 6: a nucleus at"),
-        (("../one.png", 9, "SCC", 5, 5), "is no file name"),
-        (("", 9, "SCC", 5, 5), "is no file name"),
+        (("one.png", 9, "SCC", "x", 5), "line 6: the nucleus at"),
+        (("one.png", 9, "SCC", "nan", 5), "line 6: the nucleus at"),
+        (("one.png", 9, "SCC", -1, 5), "line 6: the nucleus at"),
+        (("../one.png", 9, "SCC", 5, 5), "is not a file name"),
+        (("", 9, "SCC", 5, 5), "is not a file name"),
         (("one.png",), "line 6: unknown class ''"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_cell_list_without_columns_cells_or_negatives_is_refused(tmp_path, rng
     (tmp_path / "cells.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TrainingError, match="not a CSV file"):
         rd.cric(tmp_path)
-    with pytest.raises(TrainingError, match="cells of 4 pixels a side"):
+    with pytest.raises(TrainingError, match="the side is 4 pixels"):
         rd.cric(tmp_path, side=4)
 
 

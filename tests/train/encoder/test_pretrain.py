@@ -12,7 +12,7 @@ from typer.testing import CliRunner  # noqa: E402
 from tests.support.train_case import pretrain_config, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
 from unicas_edge.cli.train import train_app  # noqa: E402
-from unicas_edge.engines import open_encoder  # noqa: E402
+from unicas_edge.engines import EngineOptions, open_encoder  # noqa: E402
 from unicas_edge.errors import CheckpointError, TrainingError  # noqa: E402
 from unicas_edge.export.encoder import export_encoder  # noqa: E402
 from unicas_edge.train.encoder.files import load_encoder, save_encoder, start_from  # noqa: E402
@@ -245,7 +245,7 @@ def test_a_run_begins_with_a_checkpoint_of_its_shape_alone(source, tmp_path):
         torch.testing.assert_close(value, model.student.state_dict()[key], atol=1e-6, rtol=1e-5)
     with pytest.raises(CheckpointError, match="the configuration's encoder"):
         start_from(path, pretrain_config(encoder={"depth": 3}).encoder.vit)
-    with pytest.raises(CheckpointError, match="is none of the encoders"):
+    with pytest.raises(CheckpointError, match="is not one of the encoders"):
         load_encoder(path)
 
 
@@ -284,7 +284,7 @@ def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):
     encoder, kind, name = load_encoder(run / "encoder.safetensors")
     assert (name, kind.vit.depth) == ("vit-ti16", 12)
     tiles = torch.randn(1, 3, 224, 224)
-    engine = open_encoder(bundle, "onnxruntime", batch_size=1, threads=1)
+    engine = open_encoder(bundle, EngineOptions("onnxruntime", batch_size=1, threads=1))
     with torch.no_grad():
         np.testing.assert_allclose(engine.encode(tiles.numpy()), encoder(tiles), atol=1e-4)
     engine.close()
@@ -293,5 +293,5 @@ def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):
 def test_the_command_needs_data(tmp_path):
     told = CliRunner().invoke(train_app, ["pretrain", "pretrain-tiny", "-o", str(tmp_path / "run")])
     assert isinstance(told.exception, TrainingError)
-    assert "name image folders or slides" in str(told.exception)
+    assert "give --images or --slides" in str(told.exception)
     assert not (tmp_path / "run").exists()

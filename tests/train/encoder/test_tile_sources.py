@@ -72,7 +72,7 @@ def test_unreadable_images_are_listed_and_too_many_are_an_error(images, tmp_path
     assert source.tiles == 11
     assert [name in line for name, line in zip(("03.png", "zz.jpg"), source.left_out, strict=True)]
     drawn(source, 60)
-    with pytest.raises(TrainingError, match=r"2 of 13 cannot be read, more than a share of 0\.1"):
+    with pytest.raises(TrainingError, match=r"2 of 13 cannot be read, more than 10\.0%"):
         ImageTiles([folder], 48, most_unreadable=0.1)
 
 

@@ -140,7 +140,7 @@ def test_resamples_that_lack_a_class_are_counted_and_left_out(rng):
     assert report.figure("accuracy").undefined == 0
     assert report.figure("net_benefit").undefined == 0
     assert any("lack a class" in notice for notice in report.notices)
-    assert any("says nothing of unseen cases" in notice for notice in report.notices)
+    assert any("say nothing about new cases" in notice for notice in report.notices)
     assert figure.value == figure.ci_low == figure.ci_high == 1
 
 

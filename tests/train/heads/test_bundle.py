@@ -17,6 +17,7 @@ from tests.support.region_case import cell, write_image
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import TrainingData
 from unicas_edge.cli.train.heads import heads
+from unicas_edge.engines import EngineOptions
 from unicas_edge.errors import BundleError, OutputError, TrainingError
 from unicas_edge.heads.classifier import RegionClassifier
 from unicas_edge.heads.head import load_heads
@@ -71,7 +72,7 @@ def test_nothing_is_left_of_a_bundle_that_could_not_be_written(rng, tmp_path, un
     write_heads(untrained_bundle, tmp_path / "out", [head])
     with pytest.raises(OutputError, match="--force replaces it"):
         write_heads(untrained_bundle, tmp_path / "out", [head])
-    with pytest.raises(OutputError, match="is, holds or lies inside"):
+    with pytest.raises(OutputError, match="overlaps with the source"):
         write_heads(Bundle.load(tmp_path / "out"), tmp_path / "out", [head], force=True)
 
 
@@ -96,7 +97,7 @@ def test_the_runtime_computes_what_training_did(coloured, tmp_path, untrained_bu
     source = TrainingData(name="x", licence="y", count=8)
     head = NewHead("colour", data.classes, "cell", trained.weights, source, temperature=0.7)
     made = write_heads(untrained_bundle, tmp_path / "made", [head])
-    with RegionClassifier(made, threads=1) as classifier:
+    with RegionClassifier(made, options=EngineOptions(threads=1)) as classifier:
         found = classifier.classify([read_image(r.path) for r in data.regions])["colour"]
     powers = np.exp(trained.logits(tokens) / 0.7)
     assert np.abs(found - powers / powers.sum(axis=1, keepdims=True)).max() < 1e-5
@@ -162,7 +163,7 @@ def test_the_command_trains_tests_and_writes_a_head(coloured, tmp_path, untraine
 @pytest.mark.parametrize(
     ("args", "cause"),
     [
-        (["--name", "Bad Name"], "cannot name a head"),
+        (["--name", "Bad Name"], "cannot be a head's name"),
         (["--name", "x", "--positive", "green"], "no class 'green'; there are: blue, red"),
         (["--name", "x", "--folds", "9"], "fewer than 9 folds"),
         (["--name", "x", "--layout", "cric"], r"cells\.csv: cannot be read"),
@@ -189,7 +190,7 @@ def test_without_the_extra_the_command_says_what_to_install(
         importlib.util, "find_spec", lambda name: None if name == "sklearn" else there(name)
     )
     result = run(untrained_bundle.root, "--data", coloured, "--name", "x", "-o", tmp_path / "out")
-    assert "needs sklearn" in str(result.exception)
+    assert "needs the package sklearn" in str(result.exception)
     assert "unicas-edge[train]" in str(result.exception)
 
 

@@ -58,13 +58,13 @@ TEXT = '[encoder]\nlike = "vit-ti16"\n[optimisation]\nbatch = 8\nsteps = 5\nlr =
         (TEXT.replace("batch = 8", "batch = 1"), r"optimisation\.batch: Input should be greater"),
         (TEXT.replace("1e-3", "nan"), r"optimisation\.lr: Input should be"),
         (TEXT.replace("1e-3", "-1e-3"), r"optimisation\.lr: Input should be greater"),
-        (TEXT.replace("vit-ti16", "resnet"), r"encoder: .*'resnet' is none of unicas"),
+        (TEXT.replace("vit-ti16", "resnet"), r"encoder: .*'resnet' is not one of unicas"),
         (TEXT.replace('"vit-ti16"', '"conch"'), r"encoder: .*pooler"),
         (TEXT.replace('"vit-ti16"', '"vit-ti16"\nsize = 100'), r"encoder: .*patches must fill"),
         (TEXT + "[crops]\nlocal_size = 100\n", r"multiples of the patch of 16"),
         (TEXT + "[crops]\nglobal_scale = [1.0, 0.5]\n", r"crops: .*global_scale 1\.0, 0\.5 must"),
         (TEXT + "[crops]\nglobal_size = 32\n", r"masks less than one patch"),
-        (TEXT + "[crops\n", r"is no TOML file"),
+        (TEXT + "[crops\n", r"is not a TOML file"),
     ],
 )
 def test_a_slip_is_named(tmp_path, text, named):
@@ -78,5 +78,5 @@ def test_a_file_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(TrainingError, match=r"name a file, or one of .*pretrain-tiny"):
         read_config("pretrain-huge", PretrainConfig)
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(TrainingError, match="is no TOML file"):
+    with pytest.raises(TrainingError, match="is not a TOML file"):
         read_config(str(tmp_path / "x.toml"), PretrainConfig)

@@ -50,7 +50,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(interrupted, settings,
 
 
 def test_a_checkpoint_of_another_model_is_refused(interrupted):
-    with pytest.raises(TrainingError, match="does not fit what is trained"):
+    with pytest.raises(TrainingError, match="does not fit the model to train"):
         run_in(interrupted, model=Tiny(wide=5), resume=True)
 
 

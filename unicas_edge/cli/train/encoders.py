@@ -1,13 +1,15 @@
-"""``unicas-edge train``: encoders, aggregators and heads from a laboratory's own data."""
+"""``unicas-edge train pretrain``, ``distil``: encoders from a laboratory's own slides."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from unicas_edge.cli.late import late_module
+from unicas_edge.cli.train.options import Device, Resume
 
 if TYPE_CHECKING:
     from unicas_edge.train.encoder.tile_sources import TileSource
@@ -15,19 +17,43 @@ if TYPE_CHECKING:
     from unicas_edge.train.loop.fit import History
 
 Config = Annotated[
-    str, typer.Argument(help="TOML file, or the name of a configuration in this package.")
+    str,
+    typer.Argument(
+        metavar="NAME|FILE.toml",
+        help="Configuration: a TOML file, or the name of one in this package, such as "
+        "pretrain-tiny or distil-vits16.",
+    ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Write weights, checkpoints and curves here."
+    ),
+]
 Images = Annotated[
-    list[Path] | None, typer.Option(help="Folder of images, searched through. May be repeated.")
+    list[Path] | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of training images, searched with its subfolders. Can be repeated.",
+    ),
 ]
 Slides = Annotated[
-    list[Path] | None, typer.Option(help="Slide, folder, or list of slides. May be repeated.")
+    list[Path] | None,
+    typer.Option(
+        metavar="SLIDE|FOLDER|LIST.csv",
+        help="Slides to take training tiles from. Can be repeated.",
+    ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="In place of the configuration's steps.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make batches ahead.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of training steps.", show_default="as configured"),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Number of extra processes that prepare batches. 0: no extra process."
+    ),
+]
 
 
 def pretrain(
@@ -36,18 +62,27 @@ def pretrain(
     images: Images = None,
     slides: Slides = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint of an encoder to begin with.")
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Encoder checkpoint to start from.",
+            show_default="random weights",
+        ),
     ] = None,
     steps: Steps = None,
     resume: Resume = False,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Train an encoder without labels (DINOv2); `unicas-edge export encoder` imports it.
+    """Train an encoder without labels (DINOv2).
 
-    On several GPUs: torchrun --nproc-per-node N -m unicas_edge train pretrain ...
+    `unicas-edge export encoder` then makes a bundle from it. On several GPUs, run: torchrun
+    --nproc-per-node N -m unicas_edge train pretrain ...
     """
-    training, configs = _module("encoder.pretrain"), _module("loop.config")
+    training, configs = (
+        late_module("train", "encoder.pretrain"),
+        late_module("train", "loop.config"),
+    )
     made = _shortened(configs.read_config(config, configs.PretrainConfig), steps)
     with closing(_source(made, images, slides)) as source:
         history = training.pretrain(
@@ -58,20 +93,34 @@ def pretrain(
 
 def distil(
     config: Config,
-    teacher: Annotated[Path, typer.Option(help="Checkpoint of an encoder, or a bundle's folder.")],
+    teacher: Annotated[
+        Path,
+        typer.Option(
+            metavar="CHECKPOINT|BUNDLE",
+            help="Large encoder to learn from: a checkpoint or a bundle.",
+        ),
+    ],
     output: Output,
     images: Images = None,
     slides: Slides = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the student to begin with.")
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Checkpoint of the student to start from.",
+            show_default="random weights",
+        ),
     ] = None,
     steps: Steps = None,
     resume: Resume = False,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Train a small encoder to say what a large one says, for devices without a GPU."""
-    training, configs = _module("encoder.distil"), _module("loop.config")
+    """Train a small encoder (student) to give the tokens of a large one (teacher).
+
+    The small encoder is for computers without a GPU.
+    """
+    training, configs = late_module("train", "encoder.distil"), late_module("train", "loop.config")
     made = _shortened(configs.read_config(config, configs.DistilConfig), steps)
     with closing(_source(made, images, slides)) as source:
         history = training.distil(
@@ -90,7 +139,7 @@ def distil(
 def _source(
     config: PretrainConfig | DistilConfig, images: list[Path] | None, slides: list[Path] | None
 ) -> TileSource:
-    sources, data = _module("encoder.tile_sources"), config.data
+    sources, data = late_module("train", "encoder.tile_sources"), config.data
     found: list[TileSource] = []
     if images:
         found.append(sources.ImageTiles(images, data.tile_px, data.most_unreadable))
@@ -99,7 +148,7 @@ def _source(
             sources.SlideTiles(slides, data.spec, data.slides_per_draw, data.most_unreadable)
         )
     mixed: TileSource = sources.Mixed(found)
-    if _module("loop.processes").place().rank:
+    if late_module("train", "loop.processes").place().rank:
         return mixed  # the first process tells
     for line in mixed.left_out:
         typer.echo(f"left out: {line}", err=True)
@@ -133,20 +182,5 @@ def _report(history: History, config: PretrainConfig | DistilConfig) -> None:
         typer.echo(f"next: unicas-edge export encoder {path} -o BUNDLE")
     else:
         typer.echo(
-            "its shape has no name, so it cannot be exported: a configuration for trying out"
+            "note: this encoder is only for tests; it cannot be exported, as its shape has no name"
         )
-
-
-def _module(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a module of `unicas_edge.train`, which needs what the extra `train` brings."""
-    from unicas_edge.errors import TrainingError
-
-    try:
-        return import_module(f"unicas_edge.train.{name}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("unicas_edge"):
-            raise
-        raise TrainingError(
-            f"training needs {error.name}, which screening does not: "
-            "pip install 'unicas-edge[train]'"
-        ) from error

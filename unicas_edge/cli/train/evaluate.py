@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicas_edge.cli.options import JsonOption, need_train
+from unicas_edge.cli.late import need_train
+from unicas_edge.cli.options import JsonOption, OutputFolder, Replace, SeedOption
 
 if TYPE_CHECKING:
     from unicas_edge.train.evaluate.predictions import Predictions
@@ -18,38 +19,64 @@ def evaluate(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PREDICTIONS.csv|SCREENED...",
-            help="A CSV file with columns label, prob_<class>..., and where known group, fold; "
-            "or, with --truth, output folders of screen, their summary.csv or result.json.",
+            metavar="PREDICTIONS.csv|SCREENED",
+            help="CSV file of predictions. Columns: label, prob_<class> for each class, and "
+            "optionally group and fold. With --truth: output folders of screen, or a summary.csv "
+            "or result.json from them.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
+    output: OutputFolder,
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV of slides: wsi or name, a column a task; group, fold."),
+        typer.Option(
+            metavar="TABLE.csv",
+            help="CSV table with the labels of screened slides. Columns: wsi or name, one for each "
+            "task, and optionally group and fold.",
+        ),
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="Task; of slides, the ones to evaluate (default: all).")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the task in the report. With --truth: task to evaluate; can be repeated.",
+            show_default="with --truth: all tasks",
+        ),
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The positive one of two classes (default: the last).")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the positive class, if there are two classes.",
+            show_default="the last class",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Positive from here on (default: 0.5; of slides, the bundle's)."
+            min=0,
+            max=1,
+            help="Call a case positive at this probability or above.",
+            show_default="0.5; with --truth, as the bundle says",
         ),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="What was evaluated on what, split how.")] = "",
-    resamples: Annotated[int, typer.Option(min=2, max=100_000, help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Text for the report: what was evaluated, on which data, split how.",
+        ),
+    ] = "",
+    resamples: Annotated[
+        int, typer.Option(min=2, max=100_000, help="Number of bootstrap resamples.")
+    ] = 1000,
+    seed: SeedOption = 0,
+    force: Replace = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate probabilities against labels: figures with 95% intervals, as table, JSON, picture.
+    """Compare probabilities with labels; write figures with 95% intervals as tables and pictures.
 
-    Groups are resampled whole (cells of one field are not independent); with folds, intervals are
-    across folds.
+    Cases of one group are resampled together, because cells of one field are not independent. If
+    folds are given, the intervals are over folds.
     """
     need_train("torch", "torchmetrics", "scipy", "matplotlib")
     from unicas_edge.train.evaluate.figures import (
@@ -88,9 +115,12 @@ def _given(
 
     if truth is not None:
         if positive is not None:
-            raise typer.BadParameter("slides have their positive class", param_hint="--positive")
+            raise typer.BadParameter(
+                "cannot be given with --truth; the bundle names the positive class",
+                param_hint="--positive",
+            )
         return slide_predictions(sources, truth, tasks=tasks, threshold=threshold)
     if len(sources) > 1 or len(tasks) > 1:
-        raise typer.BadParameter("several need --truth: they are taken for screened slides")
+        raise typer.BadParameter("more than one source or --task needs --truth TABLE.csv")
     from_file = read_predictions(sources[0], positive)
     return {tasks[0] if tasks else "": (from_file, 0.5 if threshold is None else threshold)}

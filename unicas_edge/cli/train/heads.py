@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unicas_edge.cli.options import need_train, say_caution
+from unicas_edge.cli.late import need_train
+from unicas_edge.cli.options import NewBundle, SeedOption, SourceBundle, say_caution
+from unicas_edge.cli.train.options import MostUnreadable
 
 if TYPE_CHECKING:
     from unicas_edge.train.cells.dataset import Layout, Regions
@@ -15,43 +17,78 @@ if TYPE_CHECKING:
 
 
 def heads(
-    source: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of labelled images.")],
-    name: Annotated[str, typer.Option("--name", help="Name of the head, such as cells.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
+    source: SourceBundle,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FOLDER", help="Folder of labelled images.")
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the new head, such as cells.")
+    ],
+    output: NewBundle,
     layout: Annotated[
         Literal["folder", "sipakmed", "comparison-detector", "cric", "cric-grades"],
         typer.Option(
-            help="How the images lie; folder: <class>/<image>, or <class>/<field>/<image>."
+            help="Arrangement of the images. folder: <class>/<image> or <class>/<field>/<image>; "
+            "the others are those of public data sets."
         ),
     ] = "folder",
     positive: Annotated[
         list[str] | None,
-        typer.Option(help="Class to tell from all others; repeated: these from the others."),
+        typer.Option(
+            metavar="NAME",
+            help="Train with two classes: this class against all others. If repeated, the classes "
+            "given count as one.",
+            show_default="all classes apart",
+        ),
     ] = None,
     view: Annotated[
         Literal["cell", "tile"],
-        typer.Option(help="cell: the whole image, resized; tile: its centre as it is."),
+        typer.Option(
+            help="Part of the image to encode. cell: the whole image, resized; tile: its centre, "
+            "not resized."
+        ),
     ] = "cell",
-    side: Annotated[int, typer.Option(help="Pixels of the square around a nucleus, cric.")] = 100,
-    licence: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
-    folds: Annotated[int, typer.Option(min=2, max=100, help="Of the cross-validation.")] = 5,
+    side: Annotated[
+        int,
+        typer.Option(
+            help="Side of the square cut around each nucleus, in pixels. For cric and cric-grades."
+        ),
+    ] = 100,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Licence of the images.", show_default="as the layout says"
+        ),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=2, max=100, help="Number of folds of the cross-validation.")
+    ] = 5,
     shots: Annotated[
-        int | None, typer.Option(min=2, help="Report what so few training images give, too.")
+        int | None,
+        typer.Option(
+            min=2,
+            help="Also report the figures with only this number of training images.",
+            show_default="not reported",
+        ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, max=10_000)] = 30,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    most_unreadable: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of unreadable images to go on with.")
-    ] = 0.05,
+    epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Largest number of epochs.")] = 30,
+    seed: SeedOption = 0,
+    most_unreadable: MostUnreadable = 0.05,
     reports: Annotated[
-        Path | None, typer.Option(help="Folder for the evaluation and the logs of all runs.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the evaluation and the logs of all runs here.",
+            show_default="not written",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing bundle and existing reports.")
+    ] = False,
 ) -> None:
-    """Train a head on CLS tokens and put it, with cross-validated figures, into a copy of a bundle.
+    """Train a head on CLS tokens, and write a new bundle with it and its cross-validated figures.
 
-    Folds are made by group: a field of cells is never split between training and test.
+    Folds are split by group, so that cells of one field are never in both training and test.
     """
     need_train("torch", "torchmetrics", "sklearn", "scipy", "matplotlib")
     from unicas_edge.bundle import Bundle
@@ -71,7 +108,7 @@ def heads(
         refuse_existing(reports, _tasks(name, shots), force=force)
         runs = reports / "runs" / name
         if runs.exists():
-            raise OutputError(f"{runs}: holds the logs of a run; move it away")
+            raise OutputError(f"{runs}: holds the logs of an earlier run; move it away")
     found = _data(data, layout, side, positive or [], licence, most_unreadable)
     protocol = Protocol(view, folds, shots, probing=Probing(epochs=epochs, seed=seed))
     made = make_head(

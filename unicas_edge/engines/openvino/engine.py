@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.base import CheckedEncoder, EngineOptions, Model, refuse_foreign_files
+from unicas_edge.engines.base import Candidate, CheckedEncoder, refuse_foreign_files
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.engines.openvino.pages import given_back
+from unicas_edge.engines.options import EngineOptions
 from unicas_edge.errors import EngineError
 
 #: Precision -> what arithmetic outside int8 layers is done in. int8w multiplies by weights that
@@ -33,10 +34,8 @@ _DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "u8": np.dt
 class OpenVinoEncoder(CheckedEncoder):
     """An `Encoder` around one compiled OpenVINO model."""
 
-    name = "openvino"
-
-    def __init__(self, bundle: Bundle, model: Model, options: EngineOptions) -> None:
-        super().__init__(bundle, model, options)
+    def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions) -> None:
+        super().__init__(bundle, candidate, options)
         self.batch_size = max(self.batch_size, _LEAST_BATCH.get(self.precision, 1))
         names = _referred(self._path)
         refuse_foreign_files(bundle, self._path, names)
@@ -75,8 +74,7 @@ class OpenVinoEncoder(CheckedEncoder):
             import openvino as ov  # noqa: PLC0415 - heavy, and only this engine needs it
         except ImportError as error:
             raise EngineError(
-                f"openvino cannot be imported ({error}): pip install 'unicas-edge[openvino]', or "
-                "use --backend onnxruntime"
+                f"openvino cannot be imported ({error}): reinstall it, or use --backend auto"
             ) from error
         core = ov.Core()
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unicas_edge.errors import SlideError
+from unicas_edge.slide.formats import FIELD_SUFFIXES, SUFFIXES
 from unicas_edge.slide.jpeg import frame_of
 
 LIST = "fields.csv"
@@ -20,27 +21,6 @@ MAX_FIELD_PIXELS = 1 << 26
 MAX_POSITION = 1 << 31
 TILE = 256
 
-IMAGES = frozenset({".jpg", ".jpeg", ".png"})
-_SLIDES = frozenset(
-    {
-        ".svs",
-        ".tif",
-        ".tiff",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".bif",
-        ".dcm",
-        ".svslide",
-        ".vms",
-        ".vmu",
-        ".czi",
-        ".isyntax",
-        ".kfb",
-        ".sdpc",
-        ".tmap",
-    }
-)
 _NAMED = re.compile(r"(?:^|[^0-9A-Za-z])x([0-9]{1,10})_y([0-9]{1,10})(?:[^0-9]|$)", re.IGNORECASE)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 65536
@@ -72,7 +52,7 @@ def is_folder_of_fields(path: Path) -> bool:
     if not path.is_dir():
         return False
     suffixes = {entry.suffix.lower() for entry in path.iterdir()}
-    return bool(suffixes & IMAGES) and not suffixes & _SLIDES
+    return bool(suffixes & FIELD_SUFFIXES) and not suffixes & SUFFIXES
 
 
 def find_fields(folder: Path) -> Fields:
@@ -96,7 +76,9 @@ def find_fields(folder: Path) -> Fields:
 
 def _images(folder: Path) -> list[Path]:
     """Return the images of a folder by name."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES and p.is_file())
+    paths = sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in FIELD_SUFFIXES and p.is_file()
+    )
     if not paths:
         raise SlideError(folder, "a folder without JPEG or PNG fields")
     if len(paths) > MAX_FILES:

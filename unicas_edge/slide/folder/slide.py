@@ -17,7 +17,7 @@ from unicas_edge.slide.byte_counts import carries_information
 from unicas_edge.slide.cache import DecodedCache
 from unicas_edge.slide.folder.fields import Field, Fields, find_fields, is_folder_of_fields
 from unicas_edge.slide.jpeg import SOI, decode_into
-from unicas_edge.slide.spacing import Hints, Measure, find_spacing
+from unicas_edge.slide.spacing import Hints, Stated, find_spacing
 from unicas_edge.tiles.grid import Grid
 
 _CACHE_BYTES = 64 << 20
@@ -43,7 +43,7 @@ class FolderSlide(Slide):
     def __init__(self, path: Path, found: Fields, mpp: float | None) -> None:
         self.path = path
         um_px = found.um_px
-        hints = Hints(tag=Measure(um_px, um_px, "fields.csv") if um_px is not None else None)
+        hints = Hints(tag=Stated(um_px, um_px, "fields.csv") if um_px is not None else None)
         self.spacing, notes = find_spacing(path, mpp, hints)
         self.warnings = (*found.warnings, *notes)
         self._fields: tuple[Field, ...] = found.fields

@@ -19,7 +19,7 @@ from unicas_edge.slide.jpeg import prefix_for
 from unicas_edge.slide.spacing import (
     Hints,
     magnification_in_description,
-    resolution_measure,
+    resolution_spacing,
     tag_in_description,
 )
 
@@ -235,7 +235,7 @@ def _hints(tiff: tifffile.TiffFile, base: Page) -> Hints:
     x, y, unit = (base.tags.valueof(code) for code in (282, 283, 296))
     resolution = None
     if x is not None and y is not None:
-        resolution = resolution_measure(_ratio(x), _ratio(y), int(unit or 2))
+        resolution = resolution_spacing(_ratio(x), _ratio(y), int(unit or 2))
     return Hints(tag_in_description(text), resolution, magnification_in_description(text))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import simplejpeg
 
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.core.files import atomic_write
+from unicas_edge.core.machine import usable_cores
 from unicas_edge.errors import OutputError
 from unicas_edge.slide.tiff.writer import Directory, TiffWriter
 
@@ -80,7 +80,7 @@ def write_pyramid(
     An existing file is replaced when the new one is complete; `OutputError` where it cannot be.
     """
     if width < 1 or height < 1 or not um_px > 0:
-        raise OutputError(f"{path}: a slide of {width} x {height} pixels, {um_px} um/px, is none")
+        raise OutputError(f"{path}: cannot write {width} x {height} pixels at {um_px} um/px")
     path = Path(path)
     with atomic_write(path) as stream, ThreadPoolExecutor(threads or usable_cores()) as pool:
         levels = _directories(width, height, um_px, quality)
@@ -91,13 +91,6 @@ def write_pyramid(
 
 def _silent(done: int, total: int) -> None:
     """Report nothing."""
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _directories(width: int, height: int, um_px: float, quality: int) -> list[Directory]:

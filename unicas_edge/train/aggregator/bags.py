@@ -57,7 +57,9 @@ class BagSet:
         if not self.bags or len(self.bags) > _MAX_BAGS:
             raise TrainingError(f"{len(self.bags)} bags; training takes 1 to {_MAX_BAGS:,}")
         if len(self.tasks) != len(self.classes) or not self.tasks:
-            raise TrainingError(f"tasks {self.tasks} have classes {self.classes}: one number each")
+            raise TrainingError(
+                f"tasks {self.tasks}, classes {self.classes}: give one number per task"
+            )
         if not all(2 <= count <= _MAX_CLASSES for count in self.classes):
             raise TrainingError(f"tasks have 2 to {_MAX_CLASSES} classes, not {self.classes}")
         for bag in self.bags:
@@ -65,12 +67,12 @@ class BagSet:
 
     def _check(self, bag: Bag) -> None:
         if len(bag.labels) != len(self.tasks):
-            raise TrainingError(f"{bag.name}: {len(bag.labels)} labels, {len(self.tasks)} tasks")
+            raise TrainingError(f"{bag.name}: {len(bag.labels)} labels for {len(self.tasks)} tasks")
         for task, label, count in zip(self.tasks, bag.labels, self.classes, strict=True):
             if not MISSING <= label < count:
                 raise TrainingError(
                     f"{bag.name}: {task} is {label}; labels are 0 to {count - 1}, or {MISSING} "
-                    "where not known"
+                    "if unknown"
                 )
         if isinstance(bag.tokens, np.ndarray):
             _check_tokens(bag.name, bag.tokens, self.width)
@@ -116,8 +118,8 @@ class BagSet:
                 bad.append(str(error))
         if len(bad) > unreadable_share * len(self.bags):
             raise TrainingError(
-                f"{len(bad)} of {len(self.bags)} bags cannot be read, as {bad[0]}; at most "
-                f"{unreadable_share:.0%} may be"
+                f"{len(bad)} of {len(self.bags)} bags cannot be read, but at most "
+                f"{unreadable_share:.0%} may be unreadable; the first: {bad[0]}"
             )
         return replace(self, bags=tuple(kept), left_out=(*self.left_out, *bad))
 
@@ -128,7 +130,7 @@ class BagSet:
             if (known != MISSING).sum() < 2:
                 raise TrainingError(
                     f"{what}: {task} has labels of {(known != MISSING).sum()} classes in "
-                    f"{len(self)} bags; it takes two"
+                    f"{len(self)} bags; at least two are needed"
                 )
 
 
@@ -175,7 +177,7 @@ def read_table(
 def _labels(row: Mapping[str, str], tasks: Sequence[str], where: str) -> tuple[int, ...]:
     only = _whole(row.get("task_id", ""), f"{where}: task_id")
     if only != MISSING and not 0 <= only < len(tasks):
-        raise TrainingError(f"{where}: task_id is {only}, and there are {len(tasks)} tasks")
+        raise TrainingError(f"{where}: task_id is {only}, but there are {len(tasks)} tasks")
     labels = [_whole(row[task], f"{where}: {task}") for task in tasks]
     if only == MISSING:
         return tuple(labels)
@@ -188,14 +190,14 @@ def _whole(text: str, where: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise TrainingError(f"{where}: {text!r:.40} is no whole number") from error
+        raise TrainingError(f"{where}: {text!r:.40} is not a whole number") from error
 
 
 def _bag_file(folder: Path, name: str, where: str) -> Path | None:
     """Return the file of a bag's tokens; a name that leads out of `folder` is an error."""
     path = folder / name
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise TrainingError(f"{where}: {name!r:.80} is no name below {folder}")
+        raise TrainingError(f"{where}: {name!r:.80} is not a name inside {folder}")
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return path
     places = (path / place / file for place in _PLACES for file in NAMES)
@@ -240,7 +242,9 @@ def split_bags(bags: BagSet, folds: int, seed: int = 0) -> list[NDArray[np.int64
     for name, bag in zip(names, bags.bags, strict=True):
         strata[name] = max(strata.get(name, ""), str(bag.labels))
     if not 2 <= folds <= len(strata):
-        raise TrainingError(f"{len(strata)} groups of bags cannot make {folds} folds; 2 or more")
+        raise TrainingError(
+            f"{len(strata)} groups of bags are too few for {folds} folds (at least 2)"
+        )
     fold_of = folds_of(strata, folds, seed)
     placed = np.array([fold_of[name] for name in names])
     return [np.flatnonzero(placed == fold) for fold in range(folds)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from torch.nn import functional
 
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.bundle.manifest import Manifest
 from unicas_edge.core.arrays import softmax
 from unicas_edge.errors import TrainingError
-from unicas_edge.export.copying import link_files
 from unicas_edge.train.aggregator.bags import MISSING, BagSet
 
 #: Temperatures beyond say that validation is separated perfectly, or that the logits say nothing.
@@ -83,7 +80,7 @@ def fit_threshold(
     that no slide is on it.
     """
     if sensitivity is not None and not 0 < sensitivity <= 1:
-        raise TrainingError(f"a sensitivity of {sensitivity:g}; give a number above 0, at most 1")
+        raise TrainingError(f"the sensitivity is {sensitivity:g}; give a number above 0, at most 1")
     values = np.unique(scores)
     cuts = np.concatenate([[values[0] / 2], (values[:-1] + values[1:]) / 2])
     sensitivities, specificities = np.transpose([_rates(scores, positive, cut) for cut in cuts])
@@ -114,15 +111,11 @@ def calibrate(
     appears whole or not at all. `TrainingError` for tokens or classes that do not fit the bundle
     and a task with fewer than two slides of a side.
     """
-    check_places(source.root, target, force=force)
-    aggregator = Aggregator.load(source.path(source.manifest.aggregator.file))
-    fitted = _fit(source.manifest, aggregator, bags, sensitivity)
-    with staging(target, force=force) as folder:
-        link_files(source, folder, target)
-        with new_file(folder, target, MANIFEST_NAME) as out:
-            out.write(_manifest(source.manifest, fitted))
-        made = Bundle.load(folder)
-    return replace(made, root=target), fitted
+    with edited_copy(source, target, force=force) as new:
+        aggregator = Aggregator.load(source.path(source.manifest.aggregator.file))
+        fitted = _fit(source.manifest, aggregator, bags, sensitivity)
+        new.manifest(_content(source.manifest, fitted))
+    return new.bundle, fitted
 
 
 def _fit(
@@ -132,7 +125,7 @@ def _fit(
     unknown = [task for task in bags.tasks if task not in names]
     if unknown or aggregator.config.embed_dim_in != bags.width:
         raise TrainingError(
-            f"bags of {', '.join(bags.tasks)}, width {bags.width}; the bundle has "
+            f"the bags have {', '.join(bags.tasks)}, width {bags.width}, but the bundle has "
             f"{', '.join(names)}, width {aggregator.config.embed_dim_in}"
         )
     rows = [aggregator.logits(bags.tokens(index)) for index in range(len(bags))]
@@ -143,7 +136,8 @@ def _fit(
         known = np.flatnonzero(labels != MISSING)
         if bags.classes[column] != len(task.classes):
             raise TrainingError(
-                f"{name}: bags have {bags.classes[column]} classes, the bundle {len(task.classes)}"
+                f"{name}: bags have {bags.classes[column]} classes, but the bundle has "
+                f"{len(task.classes)}"
             )
         logits = np.stack([rows[i][number][: len(task.classes)] for i in known.tolist()])
         found.append(_of_task(name, task.positive, logits, labels[known], sensitivity))
@@ -160,8 +154,8 @@ def _of_task(
     sick = labels == positive
     if min(sick.sum(), (~sick).sum()) < _LEAST:
         raise TrainingError(
-            f"{name}: {sick.sum()} positive and {(~sick).sum()} negative slides; calibration takes "
-            f"{_LEAST} of each at least"
+            f"{name}: {sick.sum()} positive and {(~sick).sum()} negative slides; calibration needs "
+            f"at least {_LEAST} of each"
         )
     temperature, before, after = fit_temperature(logits, labels)
     scaled = logits.astype(np.float64) / temperature
@@ -171,7 +165,7 @@ def _of_task(
     return Calibrated(name, temperature, threshold, len(labels), before, after, found, spared)
 
 
-def _manifest(old: Manifest, fitted: Sequence[Calibrated]) -> bytes:
+def _content(old: Manifest, fitted: Sequence[Calibrated]) -> dict[str, Any]:
     content = old.model_dump(mode="json")
     by_name = {one.task: one for one in fitted}
     for task in content["tasks"]:
@@ -180,5 +174,4 @@ def _manifest(old: Manifest, fitted: Sequence[Calibrated]) -> bytes:
             task["threshold"] = one.threshold
     content["evaluation"] = [e for e in content["evaluation"] if e["task"] not in by_name]
     content["verification"] = None
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    return text.encode()
+    return content

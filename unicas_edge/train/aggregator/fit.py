@@ -66,7 +66,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         """Raise `TrainingError` for values that mean nothing."""
         if self.batch < 1 or self.epochs < 1 or not 0 <= self.drop_tiles < 1:
-            raise TrainingError(f"a batch and an epoch at least, drop_tiles in 0 to 1: {self}")
+            raise TrainingError(f"give batch and epochs >= 1 and 0 <= drop_tiles < 1, not {self}")
 
     def loop(self, bags: int, *, choose: bool = True) -> Settings:
         """Return the settings of the loop for so many bags; `choose` the best epoch, or not."""
@@ -96,7 +96,7 @@ def aggregator_config(bags: BagSet, **changes: Any) -> AggregatorConfig:  # noqa
     try:
         return AggregatorConfig(**content)
     except ValueError as error:
-        raise TrainingError(f"no aggregator can have this shape: {error}") from error
+        raise TrainingError(f"an aggregator cannot have this shape: {error}") from error
 
 
 def make_model(bags: BagSet, kind: str = "", **changes: Any) -> nn.Module:  # noqa: ANN401
@@ -105,7 +105,8 @@ def make_model(bags: BagSet, kind: str = "", **changes: Any) -> nn.Module:  # no
         return MultiTaskAggregator(aggregator_config(bags, **changes))
     if kind not in BASELINES or len(bags.tasks) != 1 or changes:
         raise TrainingError(
-            f"{kind!r} for {len(bags.tasks)} tasks: {', '.join(BASELINES)} take one, and no shape"
+            f"{kind!r} cannot learn {len(bags.tasks)} tasks; {', '.join(BASELINES)} take one "
+            "task, and no settings of their shape"
         )
     return BASELINES[kind](bags.width, bags.classes[0])
 

@@ -49,11 +49,13 @@ def cells_of(root: Path, side: int = SIDE) -> Cells:
     outside of any image, a file name that is none; and for a list without negatives or cells.
     """
     if not MIN_SIDE <= side <= MAX_SIDE:
-        raise TrainingError(f"cells of {side} pixels a side; take {MIN_SIDE} to {MAX_SIDE:,}")
+        raise TrainingError(f"the side is {side} pixels; give {MIN_SIDE} to {MAX_SIDE:,}")
     path = root / CELLS
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise TrainingError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; that is no cell list")
+            raise TrainingError(
+                f"{path}: too large for a list of cells (over {_MAX_BYTES >> 20} MiB)"
+            )
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = _rows(path, csv.DictReader(file))
     except OSError as error:
@@ -65,7 +67,7 @@ def cells_of(root: Path, side: int = SIDE) -> Cells:
     rows.sort(key=lambda row: row[0])
     there = {name for _, name, _ in rows}
     if "NILM" not in there:
-        raise TrainingError(f"{path}: lists no negative cell; nothing can be told from it")
+        raise TrainingError(f"{path}: lists no negative cell; at least one is needed")
     names = tuple(name for name in BETHESDA.values() if name in there)
     return Cells(
         tuple(root / IMAGES / image for image, _, _ in rows),
@@ -88,7 +90,7 @@ def _rows(path: Path, reader: csv.DictReader[str]) -> list[_Row]:
 def _row(where: str, row: dict[str, str]) -> _Row:
     image, kind = row["image"] or "", row["bethesda"] or ""
     if image in {"", ".", ".."} or "/" in image or "\\" in image or "\0" in image:
-        raise TrainingError(f"{where}: {image!r} is no file name of the folder {IMAGES}")
+        raise TrainingError(f"{where}: {image!r} is not a file name in the folder {IMAGES}")
     if kind not in BETHESDA:
         raise TrainingError(f"{where}: unknown class {kind!r}; there are: {', '.join(BETHESDA)}")
     try:
@@ -96,5 +98,5 @@ def _row(where: str, row: dict[str, str]) -> _Row:
     except (TypeError, ValueError):
         x = y = math.nan
     if not (0 <= x <= MAX_SIDE and 0 <= y <= MAX_SIDE):
-        raise TrainingError(f"{where}: a nucleus at ({x:g}, {y:g}) lies in no image")
+        raise TrainingError(f"{where}: the nucleus at ({x:g}, {y:g}) is outside every image")
     return image, BETHESDA[kind], (x, y)

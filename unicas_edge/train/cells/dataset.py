@@ -71,7 +71,7 @@ class Regions:
         if len(np.unique(self.labels)) < 2:
             only = self.classes[int(self.labels[0])]
             raise TrainingError(
-                f"{self.name}: every image is of the class {only!r}; a head needs two or more"
+                f"{self.name}: every image is of the class {only!r}; a head needs two classes"
             )
 
     def __len__(self) -> int:
@@ -243,8 +243,8 @@ def _by_field(kind: str, inside: Path) -> str:
     field, _, cell = inside.stem.rpartition("_")
     if not field or not cell:
         raise TrainingError(
-            f"{inside.name}: a cell is named <field>_<cell>, so that fields are not split; rename "
-            "it, or use the layout folder"
+            f"{inside.name}: its field is not known; call it <field>_<cell>, or use the "
+            "layout folder"
         )
     return f"{kind}/{field}"
 
@@ -264,8 +264,8 @@ def _by_class(
     found = [(kind, images) for kind, images in found if images]
     if not 0 < len(found) <= MAX_CLASSES:
         raise TrainingError(
-            f"{root}: {len(found)} folders with images in it; it takes one folder a class, each "
-            f"with images ({', '.join(sorted(SUFFIXES))}), and at most {MAX_CLASSES}"
+            f"{root}: {len(found)} folders with images in it; give one folder per class, each "
+            f"with images ({', '.join(sorted(SUFFIXES))}), at most {MAX_CLASSES}"
         )
     pairs = [(label, path) for label, (_, images) in enumerate(found) for path in images]
     return Regions(

@@ -45,7 +45,7 @@ def grouped_folds(labels: ArrayLike, groups: Sequence[Any], k: int = 5, seed: in
     """
     found = np.asarray(labels)
     if k < 2:
-        raise TrainingError(f"{k} folds; cross-validation takes 2 or more")
+        raise TrainingError(f"{k} folds are too few; cross-validation needs at least 2")
     for label in np.unique(found):
         fields = len({groups[i] for i in np.flatnonzero(found == label).tolist()})
         if fields < k:
@@ -71,7 +71,9 @@ def few_shots(labels: ArrayLike, groups: Sequence[Any], shots: int = 16, seed: i
     found = np.asarray(labels)
     classes = np.unique(found)
     if shots < len(classes):
-        raise TrainingError(f"{shots} shots for {len(classes)} classes; take one a class or more")
+        raise TrainingError(
+            f"{shots} shots for {len(classes)} classes; give at least one per class"
+        )
     rng = np.random.default_rng(seed)
     share, extra = divmod(shots, len(classes))
     chosen: list[int] = []

@@ -31,9 +31,11 @@ class Recipe:
         """Raise `TrainingError` for a recipe that no slide can follow."""
         shares = (*self.positive, *self.decoys)
         if not 0 <= min(shares) <= max(shares) <= 0.15 or self.positive[0] > self.positive[1]:
-            raise TrainingError(f"shares of tiles must rise within 0 and 0.15: {self}")
+            raise TrainingError(f"shares of tiles must be 0 to 0.15, the smaller one first: {self}")
         if not (1 <= self.rows <= 1024 and 1 <= self.columns <= 1024 and self.tiles >= 9):
-            raise TrainingError(f"a slide has 9 tiles at least, 1024 a side at most: {self}")
+            raise TrainingError(
+                f"a slide must have at least 9 tiles, at most 1024 per side: {self}"
+            )
 
     @property
     def tiles(self) -> int:

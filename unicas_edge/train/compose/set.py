@@ -44,7 +44,7 @@ def plans(
     Slide k of a seed is the same whatever `count` is, if the combinations' rounds of eight are.
     """
     if not 1 <= count <= _MOST or seed < 0:
-        raise TrainingError(f"{count} slides from seed {seed}; 1 to {_MOST:,}, seeds from 0")
+        raise TrainingError(f"{count} slides, seed {seed}: give 1 to {_MOST:,} and a seed >= 0")
     combinations = [dict(zip(TASKS, c, strict=True)) for c in product((False, True), repeat=3)]
     for k in range(count):
         turn, place = divmod(k, len(combinations))

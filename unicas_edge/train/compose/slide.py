@@ -62,7 +62,7 @@ class Composer:
         The same seed, labels, recipe and sources give the same slide. Nothing is written yet.
         """
         if labels is not None and set(labels) != set(TASKS):
-            raise TrainingError(f"labels are {dict(labels)}; give {', '.join(TASKS)}")
+            raise TrainingError(f"labels are {dict(labels)}; give one each for {', '.join(TASKS)}")
         return Slide(self, seed, labels, recipe or Recipe())
 
     def stain(self, piece: Piece) -> px.Stain:

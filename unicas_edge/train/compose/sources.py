@@ -93,7 +93,7 @@ class Sources:
         its own. `TrainingError` for an unknown part or a source that it leaves empty.
         """
         if part not in PARTS or not 0 <= fold < FOLDS:
-            raise TrainingError(f"no part {part!r} of fold {fold}; {', '.join(PARTS)}, 0 to 4")
+            raise TrainingError(f"no part {part!r} of fold {fold}; give {', '.join(PARTS)}, 0 to 4")
         fold_of = self.folds(seed)
         name = {fold: "test", (fold + 1) % FOLDS: "val"}
 
@@ -177,7 +177,9 @@ def _cric(
         width, height = sizes[file]
         outside = [n for n in nuclei if not (0 <= n[1] < width and 0 <= n[2] < height)]
         if outside:
-            raise TrainingError(f"{folder / 'cells.csv'}: {name}: {outside[0]} lies outside it")
+            raise TrainingError(
+                f"{folder / 'cells.csv'}: {name}: {outside[0]} is outside the image"
+            )
         field = Piece(file, "cric", "background", f"cric/{name}", f"cric/{worst}", 0, 0, side, side)
         windows += _windows(field, sizes[file], nuclei)
         cells += _cells(field, nuclei)
@@ -242,10 +244,10 @@ def _sizes(
         except RegionError as error:
             broken.append(str(error))
     if not sizes or len(broken) > share * (len(sizes) + len(broken)):
-        first = f", as {broken[0]}" if broken else ""
+        first = f" (the first: {broken[0]})" if broken else ""
         raise TrainingError(
             f"{folder}: {len(broken)} of {len(sizes) + len(broken)} pictures cannot be read{first};"
-            f" at most {share:.0%} may be, and one must be there"
+            f" at most {share:.0%} may be unreadable, and at least one must be readable"
         )
     bad += broken
     return sizes

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import check_places, edited_copy
 from unicas_edge.bundle.manifest import Evaluation, Manifest, TrainingData
-from unicas_edge.export.copying import link_files
 from unicas_edge.train.demo.data import DemoData
 from unicas_edge.train.demo.slides import Judged
 from unicas_edge.train.evaluate.figures import to_manifest
@@ -48,21 +44,15 @@ def finished_bundle(
     force: bool,
 ) -> Bundle:
     """Return the bundle in the folder `output`: `source` with its heads, manifest and card."""
-    check_places(source.root, output, force=force)
+    check_places(source.root, output, force=force)  # before heads are written beside the source
     staged = source.root.with_name("all-with-heads")
     with_heads = write_heads(source, staged, [h.head for h in heads], force=staged.exists())
     manifest = _manifest(with_heads.manifest, judged, data)
-    with staging(output, force=force) as folder:
-        link_files(with_heads, folder, output)
-        card = _card(manifest).encode()
-        with new_file(folder, output, CARD) as out:
-            out.write(card)
-        files = {**manifest.files, CARD: hashlib.sha256(card).hexdigest()}
-        text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2) + "\n"
-        with new_file(folder, output, MANIFEST_NAME) as out:
-            out.write(text.encode())
-        made = Bundle.load(folder)
-    return replace(made, root=output)
+    with edited_copy(with_heads, output, force=force) as new:
+        with new.put(CARD) as out:
+            out.write(_card(manifest).encode())
+        new.manifest(manifest.model_dump(mode="json"))
+    return new.bundle
 
 
 def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:

@@ -86,7 +86,7 @@ def _claim(job: Job, settings: DemoSettings, data: DemoData) -> None:
         job.work.mkdir(parents=True, exist_ok=True)
         if record.exists() and record.read_text() != text:
             raise TrainingError(
-                f"{record}: what is kept there is of other settings, seed, engine or data; choose "
+                f"{record}: made with other settings, seed, engine or data; choose "
                 "another folder for --work"
             )
     with atomic_write(record) as file:

@@ -19,13 +19,11 @@ import simplejpeg
 
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import new_file, staging
+from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.core.arrays import softmax
 from unicas_edge.core.files import atomic_write
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import TrainingError
-from unicas_edge.export.copying import link_files
 from unicas_edge.export.encoder import export_aggregator
 from unicas_edge.heads.classifier import view_tokens
 from unicas_edge.train.aggregator import fit as fitting
@@ -96,7 +94,7 @@ def bags_of(
 ) -> BagSet:
     """Return bags of composed slides; tokens are kept in the job's folder and taken from there."""
     job.tell(f"{count} slides of {recipe.tiles} tiles composed of part {sources.part}")
-    encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
+    encoder = open_encoder(bundle, EngineOptions(*job.engine, allow_unverified=True))
     try:
         return token_bags(
             Composer(sources),
@@ -156,7 +154,7 @@ def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Know
     kept = job.work / "bags" / f"{sources.part}-known.npz"
     if not kept.exists():
         pool = tile_pool(Composer(sources), slides, 10 * job.seed + 3, job.tell)
-        encoder = open_encoder(bundle, *job.engine, allow_unverified=True)
+        encoder = open_encoder(bundle, EngineOptions(*job.engine, allow_unverified=True))
         tiles = (simplejpeg.decode_jpeg(picture.jpeg) for picture in pool.pictures)
         try:
             tokens = view_tokens(bundle, encoder, tiles, ["tile"])["tile"]
@@ -169,7 +167,7 @@ def known_tiles(sources: Sources, bundle: Bundle, slides: int, job: Job) -> Know
             return Known(found["tokens"], found["labels"], found["chances"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingError(
-            f"{kept}: cannot be read ({error}); delete it to make it anew"
+            f"{kept}: cannot be read ({error}); delete it to make it again"
         ) from error
 
 
@@ -190,10 +188,8 @@ def _trained(
 
 def with_aggregator(bundle: Bundle, weights: Path, target: Path) -> Bundle:
     """Return a copy of `bundle` in the folder `target`, made anew, with this aggregator."""
-    with staging(target, force=target.exists()) as folder:
-        link_files(bundle, folder, target)
-        with new_file(folder, target, MANIFEST_NAME) as out:
-            out.write((bundle.root / MANIFEST_NAME).read_bytes())
+    with edited_copy(bundle, target, force=target.exists()):
+        pass
     made: Bundle = export_aggregator(
         weights, target, heads=SHAPE["num_heads"], top_m=SHAPE["top_m"]
     ).bundle

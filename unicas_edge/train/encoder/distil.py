@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import TrainingError
 from unicas_edge.models.architectures import ARCHITECTURES, Architecture
 from unicas_edge.models.checkpoint import digest
@@ -92,7 +92,7 @@ class BundleTeacher:
     def __init__(
         self, bundle: Bundle, backend: str = "onnxruntime", precision: str = "auto"
     ) -> None:
-        self.encoder = open_encoder(bundle, backend, precision)
+        self.encoder = open_encoder(bundle, EngineOptions(backend, precision))
         spec = bundle.manifest.input
         self.size, self.width = bundle.manifest.tile.crop_px, self.encoder.width
         self.normaliser = Normaliser(spec.mean, spec.std, None, spec.dtype)

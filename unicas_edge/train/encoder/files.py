@@ -34,7 +34,7 @@ def load_encoder(
         architecture = next(fits, "")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise CheckpointError(f"{path}: is none of the encoders {known}; name the one it should be")
+        raise CheckpointError(f"{path}: is not one of the encoders {known}; give its name")
     kind = ARCHITECTURES[architecture]
     check_fit(found, parameter_shapes(kind.vit), architecture, "Choose another checkpoint")
     return _filled(kind.vit, found).eval(), kind, architecture
@@ -43,7 +43,7 @@ def load_encoder(
 def start_from(path: Path, vit: ViT) -> VisionTransformer:
     """Return an encoder of shape `vit` with the weights of a checkpoint; else `CheckpointError`."""
     found = as_timm(load(path))
-    step = "Choose a checkpoint of the configuration's encoder, or begin without"
+    step = "Choose a checkpoint of the configuration's encoder, or start without one"
     check_fit(found, parameter_shapes(vit), "the configuration's encoder", step)
     return _filled(vit, found)
 

@@ -180,7 +180,7 @@ class Mixed:
 
     def __init__(self, sources: Sequence[TileSource]) -> None:
         if not sources:
-            raise TrainingError("no data to learn from: name image folders or slides")
+            raise TrainingError("no data to learn from; give --images or --slides")
         self.sources = list(sources)
         self.tiles = sum(source.tiles for source in sources)
         self.left_out = [line for source in sources for line in source.left_out]
@@ -218,7 +218,7 @@ def survey(
     total = len(kept) + len(lines)
     if not kept or len(lines) > most_unreadable * total:
         raise TrainingError(
-            f"{len(lines)} of {total} cannot be read, more than a share of {most_unreadable:g}: "
+            f"{len(lines)} of {total} cannot be read, more than {most_unreadable:.1%}: "
             f"{lines[0] if lines else 'there is nothing'}; remove them or allow more"
         )
     return kept, lines

@@ -42,7 +42,7 @@ def _rows(path: Path, reader: Any) -> Iterator[tuple[int, dict[str, str]]]:  # n
     columns = [cell.strip() for cell in next(reader, [])]
     twice = [column for column, times in Counter(columns).items() if times > 1]
     if twice:
-        raise TrainingError(f"{path}: the column {twice[0]!r:.60} is there twice")
+        raise TrainingError(f"{path}: the column {twice[0]!r:.60} appears twice")
     for cells in reader:
         if not any(cells):
             continue

@@ -105,7 +105,7 @@ def evaluate_predictions(
     counted. `TrainingError` where fewer than two folds define a figure.
     """
     if not 0 <= threshold <= 1:
-        raise TrainingError(f"the threshold {threshold} is not within 0 and 1")
+        raise TrainingError(f"the threshold {threshold} is not between 0 and 1")
     weighted = Weighted(given, threshold)
     if given.folds is None:
         spread = bootstrapped(weighted, resamples, seed)
@@ -226,7 +226,9 @@ def _notices(given: Predictions, interval: Interval, found: Sequence[Figure]) ->
         )
     elif interval.units < FEW:
         what = "cases" if given.groups is None else "groups"
-        notices.append(f"{interval.units} {what} resampled: intervals of so few are too narrow")
+        notices.append(
+            f"{interval.units} {what} resampled: with so few, the intervals are too narrow"
+        )
     rare = [f.name for f in found if f.undefined > MANY * interval.count]
     if rare:
         notices.append(
@@ -236,7 +238,7 @@ def _notices(given: Predictions, interval: Interval, found: Sequence[Figure]) ->
     rigid = [figure.name for figure in found if figure.ci_low == figure.ci_high]
     if rigid:
         notices.append(
-            f"the same in every {unit}: {_listed(rigid)}; such an interval says nothing of unseen "
+            f"the same in every {unit}: {_listed(rigid)}; these intervals say nothing about new "
             "cases"
         )
     return notices

@@ -132,7 +132,7 @@ def _probabilities(given: ArrayLike, source: str, row: Names) -> NDArray[np.floa
         )
     _refuse(~np.isfinite(values), "a probability that is not finite", source, row)
     outside = (values < -_OUTSIDE) | (values > 1 + _OUTSIDE)
-    _refuse(outside, "a probability not within 0 and 1", source, row)
+    _refuse(outside, "a probability that is not between 0 and 1", source, row)
     wrong = np.abs(values.sum(axis=1) - 1) > _SUM
     _refuse(wrong, f"probabilities that do not sum to 1 (within {_SUM})", source, row)
     return values.clip(0, 1)
@@ -162,7 +162,7 @@ def _labels(
     if raw.dtype.kind not in "iub":
         raise TrainingError(f"{source}: labels must be whole numbers, not {raw.dtype}")
     truth = raw.astype(np.int64)
-    what = f"a label that is none of the {len(classes)} classes"
+    what = f"a label that is not one of the {len(classes)} classes"
     _refuse((truth < 0) | (truth >= len(classes)), what, source, row)
     return truth
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from unicas_edge.bundle import manifest
+from unicas_edge.core.values import Frozen
 from unicas_edge.errors import TrainingError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -23,13 +22,7 @@ _NAMES = {
 }
 
 
-class Model(BaseModel):
-    """Frozen; an unknown key or a NaN is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Figure(Model):
+class Figure(Frozen):
     """A figure and its 95% interval.
 
     `scope`: overall (binary: of the positive class), macro (mean over the classes that have cases,
@@ -63,7 +56,7 @@ class Figure(Model):
         )
 
 
-class Interval(Model):
+class Interval(Frozen):
     """Where the 95% intervals come from; `text` says it in words.
 
     `count` is of resamples or folds, `units` the number of what was resampled (groups or cases).
@@ -76,7 +69,7 @@ class Interval(Model):
     text: str
 
 
-class Bin(Model):
+class Bin(Frozen):
     """Cases with a probability from `low` to below `high`: their mean, and the share come true."""
 
     low: float
@@ -86,7 +79,7 @@ class Bin(Model):
     observed: float
 
 
-class DecisionCurve(Model):
+class DecisionCurve(Frozen):
     """Net benefit of class `of` by threshold probability, beside calling every case positive."""
 
     of: str
@@ -97,7 +90,7 @@ class DecisionCurve(Model):
     all_positive: list[float]
 
 
-class Report(Model):
+class Report(Frozen):
     """One evaluation.
 
     `cases` and the rows of `confusion` (truth) and its columns (decided) are in the order of

@@ -93,7 +93,7 @@ def _known(truth: Path) -> dict[str, Known]:
         if not key or len(known) >= MAX_CASES:
             raise TrainingError(f"{truth}: line {line}: no slide in a column 'wsi' or 'name'")
         if key in known:
-            raise TrainingError(f"{truth}: line {line}: {key!r} is there twice")
+            raise TrainingError(f"{truth}: line {line}: {key!r} appears twice")
         labels = {_plain(column): cell for column, cell in cells.items() if column not in _FIXED}
         known[key] = Known(line, labels, cells.get("group") or None, cells.get("fold") or None)
     if not known:
@@ -117,8 +117,8 @@ def _joined(
         for number in _fitting(key, by_alias, slides, f"{truth}: line {row.line}"):
             if number in found:
                 raise TrainingError(
-                    f"{truth}: lines {found[number].line} and {row.line} are both of the slide "
-                    f"{slides[number].name!r}; write its name in the summary"
+                    f"{truth}: lines {found[number].line} and {row.line} both fit the slide "
+                    f"{slides[number].name!r}; write its name as in the summary"
                 )
             found[number] = row
     if not found:
@@ -138,8 +138,8 @@ def _fitting(
             return numbers
         if by_alias.get(alias):
             raise TrainingError(
-                f"{where}: {key!r:.100} may be any of {len(by_alias[alias])} slides; write its "
-                "path or its name in the summary"
+                f"{where}: {key!r:.100} fits {len(by_alias[alias])} slides; write its path, "
+                "or its name as in the summary"
             )
     return []
 
@@ -183,8 +183,8 @@ def _label(known: Known, column: str, truth: Path) -> bool | None:
     cell = known.labels.get(column, "")
     if cell and cell.casefold() not in _WORDS:
         raise TrainingError(
-            f"{truth}: line {known.line}: {cell!r:.60} is no label; write 1 or 0, or nothing where "
-            "it is unknown"
+            f"{truth}: line {known.line}: {cell!r:.60} is not a label; write 1 or 0, or "
+            "nothing if it is unknown"
         )
     return _WORDS[cell.casefold()] if cell else None
 
@@ -227,7 +227,7 @@ def _threshold(
         return given, (f"evaluated at the threshold {given:g}{more}",) if own else ()
     if len(said) > 1:
         raise TrainingError(
-            f"{task}: the slides were decided at different thresholds; name one with --threshold"
+            f"{task}: the slides were decided at different thresholds; choose one with --threshold"
         )
     used = said.pop() if said else 0.5
     for slide in slides:
@@ -236,6 +236,6 @@ def _threshold(
         if slide.decisions[task] != decided and abs(value - used) > _ROUNDED:
             raise TrainingError(
                 f"{task}: {slide.name!r} was decided {slide.decisions[task]!r:.30} at {value:g}, "
-                f"which is not the threshold {used:g}; name the results' one with --threshold"
+                f"which does not fit the threshold {used:g}; give the right one with --threshold"
             )
     return used, ()

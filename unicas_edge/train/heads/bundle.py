@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.bundle import MANIFEST_NAME
-from unicas_edge.bundle.edit import check_places, new_file, staging
+from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.bundle.heads import NAME, HeadSpec, View
 from unicas_edge.bundle.manifest import Evaluation, Manifest, TrainingData
 from unicas_edge.core.values import Calibration
 from unicas_edge.errors import TrainingError
-from unicas_edge.export.copying import link_files
 from unicas_edge.heads.head import load_heads
 from unicas_edge.train.heads.probe import Weights
 
@@ -69,7 +66,7 @@ def check_name(name: str) -> None:
     """Raise `TrainingError` unless `name` can name a head."""
     if not re.fullmatch(NAME, name):
         raise TrainingError(
-            f"{name!r} cannot name a head: a letter a-z, then up to 63 of a-z, 0-9 and _"
+            f"{name!r} cannot be a head's name: use a letter a-z, then up to 63 of a-z, 0-9 and _"
         )
 
 
@@ -82,24 +79,15 @@ def write_heads(
     bundle changes. `target` appears whole or not at all; with `force` it replaces a bundle that is
     there. `OutputError` for a target that is in the way or cannot be written.
     """
-    check_places(source.root, target, force=force)
-    with staging(target, force=force) as folder:
-        link_files(source, folder, target)
-        hashes = {}
+    with edited_copy(source, target, force=force) as new:
         for head in heads:
-            stored = save({key: w.astype(np.float32) for key, w in head.weights.items()})
-            folder.joinpath(head.file).unlink(missing_ok=True)  # a link to the source's own
-            with new_file(folder, target, head.file) as out:
-                out.write(stored)
-            hashes[head.file] = hashlib.sha256(stored).hexdigest()
-        with new_file(folder, target, MANIFEST_NAME) as out:
-            out.write(_manifest(source.manifest, heads, hashes))
-        made = Bundle.load(folder)
-        load_heads(made)
-    return replace(made, root=target)
+            with new.put(head.file) as out:
+                out.write(save({key: w.astype(np.float32) for key, w in head.weights.items()}))
+        load_heads(new.manifest(_content(source.manifest, heads)))
+    return new.bundle
 
 
-def _manifest(old: Manifest, heads: Sequence[NewHead], hashes: dict[str, str]) -> bytes:
+def _content(old: Manifest, heads: Sequence[NewHead]) -> dict[str, Any]:
     content = old.model_dump(mode="json")
     names, keys = {head.name for head in heads}, {head.key for head in heads}
     kept = [spec for spec in content.get("heads", []) if spec["name"] not in names]
@@ -112,6 +100,4 @@ def _manifest(old: Manifest, heads: Sequence[NewHead], hashes: dict[str, str]) -
         if (head.data.name, head.data.licence) not in known:
             known.add((head.data.name, head.data.licence))
             content["training_data"].append(head.data.model_dump(mode="json"))
-    content["files"] |= hashes
-    text = Manifest.model_validate_json(json.dumps(content)).model_dump_json(indent=2) + "\n"
-    return text.encode()
+    return content

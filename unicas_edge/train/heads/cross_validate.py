@@ -14,7 +14,7 @@ from torch.nn import functional
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.heads import View
 from unicas_edge.core.arrays import Float32
-from unicas_edge.engines import open_encoder
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.heads.classifier import view_tokens
 from unicas_edge.train.cells.dataset import Regions
 from unicas_edge.train.cells.splits import few_shots, grouped_folds
@@ -58,7 +58,8 @@ def tokens_of(
     cannot be read: `regions_data.readable` comes first.
     """
     backend, precision = engine or ("auto", "auto")
-    encoder = open_encoder(bundle, backend, precision, threads, allow_unverified=engine is not None)
+    options = EngineOptions(backend, precision, threads, allow_unverified=engine is not None)
+    encoder = open_encoder(bundle, options)
     try:
         return view_tokens(bundle, encoder, data.images(), (view,))[view]
     finally:

@@ -46,7 +46,7 @@ class Probing:
         """Raise `TrainingError` for sizes that mean nothing."""
         if not (1 <= self.hidden <= 65_536 and self.batch >= 1 and self.epochs >= 1):
             raise TrainingError(
-                f"hidden {self.hidden}, batch {self.batch} and epochs {self.epochs} are at least 1"
+                f"hidden {self.hidden}, batch {self.batch}, epochs {self.epochs}: give at least 1"
             )
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
 from unicas_edge.core.files import atomic_write, output_error
+from unicas_edge.core.safetensors import with_sorted_metadata
 from unicas_edge.errors import TrainingError
 
 FORMAT = 1
@@ -48,10 +49,10 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> State:
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{path}: cannot be read as a checkpoint ({line(error)}); choose another folder, or "
-            "delete it to begin anew"
+            "delete it to start again"
         ) from error
     if not isinstance(state, dict) or set(state) != _KEYS or state["format"] != FORMAT:
-        raise TrainingError(f"{path}: is no checkpoint of this version; choose another folder")
+        raise TrainingError(f"{path}: is not a checkpoint of this version; choose another folder")
     _check_identity(path, state["identity"], identity)
     return cast(State, state)
 
@@ -66,7 +67,7 @@ def _check_identity(path: Path, found: object, wanted: Mapping[str, Any]) -> Non
     try:
         there = json.loads(str(found))
     except ValueError as error:
-        raise TrainingError(f"{path}: is no checkpoint of this version") from error
+        raise TrainingError(f"{path}: is not a checkpoint of this version") from error
     if there == here:
         return
     a, b = _flat(there), _flat(here)
@@ -74,7 +75,7 @@ def _check_identity(path: Path, found: object, wanted: Mapping[str, Any]) -> Non
     shown = "; ".join(f"{key}: {a.get(key)} there, {b.get(key)} here" for key in keys[:_SHOWN])
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     raise TrainingError(
-        f"{path}: was made by another configuration ({shown}{more}); take that one, or choose "
+        f"{path}: was made with another configuration ({shown}{more}); use that one, or choose "
         "another folder"
     )
 
@@ -96,18 +97,8 @@ def save_weights(
     """
     held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with atomic_write(path) as file:
-        file.write(_ordered(as_safetensors(held, None if metadata is None else dict(metadata))))
-
-
-def _ordered(data: bytes) -> bytes:
-    """Return a safetensors file with its metadata by name: the library's order changes each run."""
-    begin = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:begin])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors stay aligned to their elements
-    return len(text).to_bytes(8, "little") + text + data[begin:]
+        whole = as_safetensors(held, None if metadata is None else dict(metadata))
+        file.write(with_sorted_metadata(whole))
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from unicas_edge.bundle.manifest import TileSpec
-from unicas_edge.core.values import Count, Model, Share
+from unicas_edge.core.values import Count, Share, Strict
 from unicas_edge.errors import TrainingError
 from unicas_edge.models.architectures import ARCHITECTURES, ViT
 from unicas_edge.train.loop.settings import Settings
@@ -24,7 +24,7 @@ Rate = Annotated[float, Field(ge=0)]
 Pair = tuple[Share, Share]
 
 
-class Data(Model):
+class Data(Strict):
     """Which tiles: `tile_px` a side at `um_px`; of a slide those the plan ranks first."""
 
     tile_px: Annotated[int, Field(ge=32, le=4096)] = 256
@@ -46,7 +46,7 @@ class Data(Model):
         )
 
 
-class EncoderShape(Model):
+class EncoderShape(Strict):
     """An encoder `like` one of `ARCHITECTURES`; what is named beside it differs."""
 
     like: str
@@ -59,7 +59,7 @@ class EncoderShape(Model):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.like not in ARCHITECTURES:
-            raise ValueError(f"like = {self.like!r} is none of {', '.join(ARCHITECTURES)}")
+            raise ValueError(f"like = {self.like!r} is not one of {', '.join(ARCHITECTURES)}")
         vit = self.vit
         if vit.pool is not None or vit.size % vit.patch or vit.width % vit.heads:
             raise ValueError(
@@ -75,7 +75,7 @@ class EncoderShape(Model):
         return replace(ARCHITECTURES[self.like].vit, **given)
 
 
-class Optimisation(Model):
+class Optimisation(Strict):
     """How `loop.fit` is told to go; `batch` tiles a step of all processes together."""
 
     batch: Annotated[int, Field(ge=2, le=1_000_000)]
@@ -96,7 +96,7 @@ class Optimisation(Model):
         return Settings(**self.model_dump(exclude={"batch"}), optimiser="adamw")
 
 
-class Crops(Model):
+class Crops(Strict):
     """Views of a tile: pixels a side, and the share of its area that they show."""
 
     global_size: Count = 224
@@ -118,7 +118,7 @@ class Crops(Model):
         return self
 
 
-class Dino(Model):
+class Dino(Strict):
     """DINOv2's own numbers; `frozen_steps` and `temperature_steps` count from the beginning."""
 
     prototypes: Annotated[int, Field(ge=2, le=1_000_000)] = 65_536
@@ -138,7 +138,7 @@ class Dino(Model):
     rank_tiles: Annotated[int, Field(ge=2, le=100_000)] = 512
 
 
-class PretrainConfig(Model):
+class PretrainConfig(Strict):
     """A configuration of `pretrain`."""
 
     encoder: EncoderShape
@@ -157,7 +157,7 @@ class PretrainConfig(Model):
         return self
 
 
-class DistilConfig(Model):
+class DistilConfig(Strict):
     """A configuration of `distil`.
 
     `patch_weight` weighs the patch tokens, which only a teacher in torch gives, against the CLS
@@ -207,4 +207,4 @@ def read_config(source: str, kind: type[C]) -> C:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise TrainingError(f"{path}: {'; '.join(lines)}") from error
     except ValueError as error:  # TOML, UTF-8
-        raise TrainingError(f"{path}: is no TOML file: {error}") from error
+        raise TrainingError(f"{path}: is not a TOML file: {error}") from error

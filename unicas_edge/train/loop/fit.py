@@ -160,8 +160,8 @@ class _Run:
             self.worse, self.history.best = state["best"]["worse"], state["best"]["found"]
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TrainingError(
-                f"{path}: does not fit what is trained ({checkpoints.line(error)}); was the code "
-                "changed since? Choose another folder"
+                f"{path}: does not fit the model to train ({checkpoints.line(error)}); has the "
+                "code changed? Choose another folder"
             ) from error
         if self.first:
             curves.rewind(self.folder, self.step)

@@ -39,7 +39,7 @@ def place() -> Place:
             error
         )
     if not 0 <= found.rank < found.world:
-        raise TrainingError(f"RANK {found.rank} is none of WORLD_SIZE {found.world} processes")
+        raise TrainingError(f"RANK is {found.rank}, but WORLD_SIZE is {found.world}")
     return found
 
 

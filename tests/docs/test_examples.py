@@ -1,0 +1,102 @@
+"""Every example runs as a user would run it, and does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.support.places import ROOT
+from tests.support.region_case import cell, write_image
+from tests.support.slides import smear
+from unicas_edge.bundle import Bundle
+from unicas_edge.sample import write_sample
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(script, *words, code=0, **environment):
+    """Run a Python script; return what it printed, or what it said on failing."""
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    path = tmp_path_factory.mktemp("slide") / "sample.svs"
+    write_sample(path, 3072, 2048)
+    return path
+
+
+def decisions(printed):
+    tasks = [task.name for task in Bundle.load().manifest.tasks]
+    lines = [line for line in printed.splitlines() if "attention" not in line]
+    return [line.split() for line in lines if line.split()[0] in tasks]
+
+
+def test_a_session_in_scan_order_prints_what_the_file_gives(slide, tmp_path):
+    """32 of 96 tiles are taken, so that fields push each other out as they come."""
+    whole = run(EXAMPLES / "screen.py", slide, "--max-tiles", 32, "--output", tmp_path)
+    scanned = run(EXAMPLES / "scanner_session.py", slide, "--max-tiles", 32)
+    assert len(decisions(whole)) == len(Bundle.load().manifest.tasks)
+    assert decisions(scanned) == decisions(whole)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [row[0::2] for row in decisions(whole)] == [
+        [task["name"], task["decision"]] for task in result["tasks"]
+    ]
+    top = result["tasks"][0]["top_tiles"][0]
+    assert f"tile at ({top['x']}, {top['y']})" in whole
+    assert "research use only" in scanned
+
+
+def test_an_error_is_one_line_and_an_exit_code(tmp_path):
+    said = run(EXAMPLES / "screen.py", tmp_path / "absent.svs", code=1)
+    assert said == f"error: {tmp_path / 'absent.svs'}: no such file\n"
+
+
+def test_the_plug_in_installs_and_is_found(tmp_path):
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(EXAMPLES / "plugin_reader", source)  # building leaves files beside it
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", site, source],
+        check=True,
+    )
+    np.save(tmp_path / "slide.npy", smear(700, 600))
+    (tmp_path / "info.py").write_text(
+        "import sys, unicas_edge\n"
+        "with unicas_edge.open_slide(sys.argv[1], mpp=0.5) as slide:\n"
+        "    print(slide.reader, slide.width, slide.height)\n"
+    )
+    info = tmp_path / "info.py"
+    assert run(info, tmp_path / "slide.npy", PYTHONPATH=str(site)) == "npy 700 600\n"
+
+
+@pytest.mark.slow
+def test_a_head_is_trained_and_classifies(tmp_path, rng):
+    for extra in ("torch", "torchmetrics", "sklearn", "scipy"):
+        pytest.importorskip(extra, reason=f"the extra `train` ({extra}) is not installed")
+    colours = {"blue": (60, 60, 200), "red": (200, 60, 60)}
+    for name, colour in colours.items():
+        for i in range(10):
+            field = tmp_path / "cells" / name / f"field-{i // 2}"
+            write_image(field / f"{i}.png", cell(rng, colour=colour))
+    given = (tmp_path / "cells", "--name", "hue", "-o", tmp_path / "new")
+    printed = run(EXAMPLES / "train_head.py", *given, "--folds", 2, "--epochs", 20)
+    assert "20 images: {'blue': 10, 'red': 10}" in printed
+    made = Bundle.load(tmp_path / "new").manifest
+    assert [head.name for head in made.heads][-1] == "hue"
+    assert any(figure.task == "heads.hue" for figure in made.evaluation)
+    assert "choose another folder" in run(EXAMPLES / "train_head.py", *given, code=2)
