@@ -1,9 +1,9 @@
 """The aggregator against the dense PyTorch module and three single-task baselines, in one run.
 
 ``python -m benchmarks.aggregators --aggregator FILE.safetensors [FILE ...] --json out.json`` needs
-the extra `train`, real bags (UNICAS_EDGE_DATA) and, where no file is given, the golden weights
-(UNICAS_EDGE_GOLDEN). The dense module has the first file's weights. Each contestant takes the same
-tokens in turn, so that a busy machine burdens all alike.
+the extras `train` and `bench`, real bags (UNICAS_EDGE_DATA) and, where no file is given, the golden
+weights (UNICAS_EDGE_GOLDEN). The dense module has the first file's weights. Each contestant takes
+the same tokens in turn, so that a busy machine burdens all alike.
 """
 
 from __future__ import annotations
