@@ -1,9 +1,9 @@
 """The aggregator against the dense PyTorch module and three single-task baselines, in one run.
 
 ``python -m benchmarks.aggregators --aggregator FILE.safetensors [FILE ...] --json out.json`` needs
-the extra `train`, real bags (UNICAS_EDGE_DATA) and, where no file is given, the golden weights
-(UNICAS_EDGE_GOLDEN). The dense module has the first file's weights. Each contestant takes the same
-tokens in turn, so that a busy machine burdens all alike.
+the extras `train` and `bench`, real bags (UNICAS_EDGE_DATA) and, where no file is given, the golden
+weights (UNICAS_EDGE_GOLDEN). The dense module has the first file's weights. Each contestant takes
+the same tokens in turn, so that a busy machine burdens all alike.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.harness import (
 )
 from benchmarks.inputs import bag_of, files_of, make_golden, real_tokens
 from unicas_edge.aggregator.aggregator import Aggregator
-from unicas_edge.train.aggregator.baselines.baselines import BASELINES
+from unicas_edge.train.aggregator.baselines.mil import BASELINES
 from unicas_edge.train.aggregator.model import MultiTaskAggregator
 
 LINE = (1, 400, 800, 1_600, 3_200, 4_800, 10_000, 20_000)
@@ -59,7 +59,7 @@ with torch.no_grad():
 """
 _BASELINE = """
 import sys, numpy, torch
-from unicas_edge.train.aggregator.baselines.baselines import BASELINES
+from unicas_edge.train.aggregator.baselines.mil import BASELINES
 torch.set_num_threads(int(sys.argv[3]))
 tokens = torch.from_numpy(numpy.load(sys.argv[2]))
 models = [BASELINES[sys.argv[1]](tokens.shape[1], 2).eval() for _ in range(3)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
-pytest.importorskip("torchmil", reason="the extra `train` (torchmil) is not installed")
+pytest.importorskip("torchmil", reason="the extra `bench` (torchmil) is not installed")
 
 from benchmarks.aggregators import Contest
 from benchmarks.harness import ROOT

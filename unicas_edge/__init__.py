@@ -1,8 +1,8 @@
 """unicas-edge: screens cervical cytology slides on the computer beside the scanner.
 
->>> import unicas_edge
->>> result = unicas_edge.screen("slide.svs")            # doctest: +SKIP
->>> [(task.name, task.decision) for task in result.tasks]  # doctest: +SKIP
+    import unicas_edge
+    result = unicas_edge.screen("slide.svs")
+    [(task.name, task.decision) for task in result.tasks]
 
 Names are imported when first used, so that ``unicas-edge --help`` answers at once.
 

@@ -56,6 +56,7 @@ def test_heads_know_the_cells_they_were_made_of(bundle, data_dir, head, folder, 
         assert (shares.argmax(axis=1) == data.labels).mean() > 0.85
 
 
+@pytest.mark.slow
 def test_composed_slides_are_told_apart(bundle, data_dir):
     composer = Composer(load_sources(data_dir))
     recipe = Recipe(rows=16, columns=16, positive=(0.03, 0.05))

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unicas_edge.train.loop.loop import Settings, fit
+from unicas_edge.train.loop.fit import LAST, Settings, fit
 
 SETTINGS = Settings(
     steps=12,
@@ -72,6 +72,42 @@ class Tiny:
 def batch(step):
     x = torch.randn(8, 6)
     return x, x.sum(dim=1) + 0.01 * (step % 3)
+
+
+def run_in(folder, settings=SETTINGS, model=None, make=batch, **kwargs):
+    """Train a `Tiny` unless told otherwise; return the model and the history."""
+    model = model or Tiny()
+    return model, fit(model, make, settings, folder, **kwargs)
+
+
+def state_of(folder):
+    return torch.load(folder / LAST, weights_only=True)
+
+
+def same(a, b):
+    """Whether two nested states are the same, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+class InterruptedRunError(Exception):
+    """What ends a run in the middle."""
+
+
+def until(step):
+    """Batches that end in an error, as a run does that is interrupted."""
+
+    def make(current):
+        if current == step:
+            raise InterruptedRunError
+        return batch(current)
+
+    return make
 
 
 def _waiting(folder, step):

@@ -55,7 +55,7 @@ class Aggregator:
 
     `weights` maps the published checkpoint's keys (``model.blocks.0...``) to float arrays. A
     missing, unexpected or mis-shaped key is an `AggregatorError` that names it. `threads` None is
-    one a usable processor, `variant` None the best of `_native.aggregator_variants()`. Results do
+    one per usable core, `variant` None the best of `_native.aggregator_variants()`. Results do
     not depend on `threads`; variants agree to 1e-5 in every probability.
     """
 

@@ -76,7 +76,7 @@ def activation_bytes(size: int, width: int) -> int:
     For a vision transformer with T tokens: two copies of the pixels, 16 T `width` for the residual
     stream, the projections and the hidden layer, and two score matrices T x T a head of 64
     channels, in float32. T is for 14-pixel patches, the finest in use. Measured with the default
-    bundle (16-pixel patches): 3.6 MB a tile, where this says 5.9.
+    bundle (16-pixel patches): 3.6 MB per tile, where this says 5.9.
     """
     tokens = (size // _FINEST_PATCH_PX) ** 2 + 1
     pixels, stream = 2 * 3 * size * size, 16 * tokens * width

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.heads import HeadSpec
-from unicas_edge.core.arrays import Float32
+from unicas_edge.core.arrays import Float32, softmax
 from unicas_edge.errors import BundleError
 
 #: Bytes of a head's file: 1024 classes, 8192 hidden units and tokens of 8192 would have 300 MB.
@@ -37,9 +37,8 @@ class Head:
 
     def probabilities(self, tokens: Float32) -> Float32:
         """Return softmax(logits / temperature) of `tokens` [n, width]: float32 [n, classes]."""
-        scaled = self.logits(tokens).astype(np.float64) / self.spec.calibration.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+        logits = self.logits(tokens).astype(np.float64)  # a temperature divides doubles
+        return softmax(logits / self.spec.calibration.temperature).astype(np.float32)
 
     def decide(self, probabilities: Float32) -> NDArray[np.intp]:
         """Return the class index [n] that the head calls each row of `probabilities` [n, classes].

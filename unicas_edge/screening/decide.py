@@ -17,6 +17,7 @@ from unicas_edge import __version__
 from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import Task
+from unicas_edge.core.arrays import softmax
 from unicas_edge.result import (
     NOTICE,
     UNVERIFIED,
@@ -207,8 +208,7 @@ def _task(
 def probability(logits: NDArray[np.floating[Any]], task: Task) -> float:
     """Return the calibrated probability of a task's positive class from its row of logits."""
     scaled = logits[: len(task.classes)].astype(np.float64) / task.calibration.temperature
-    powers = np.exp(scaled - scaled.max())
-    return float(powers[task.positive] / powers.sum())
+    return float(softmax(scaled)[task.positive])
 
 
 def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) -> list[TopTile]:

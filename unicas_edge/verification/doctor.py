@@ -11,7 +11,7 @@ import numpy as np
 from unicas_edge import __version__, _native
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
-from unicas_edge.core.arrays import Float32
+from unicas_edge.core.arrays import softmax
 from unicas_edge.core.machine import isa, processor, usable_cores
 from unicas_edge.core.packages import installed
 from unicas_edge.engines import open_encoder
@@ -120,9 +120,9 @@ def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
     tokens = np.random.default_rng(0).standard_normal((100, width), dtype=np.float32)
     try:
         aggregator = Aggregator.load(bundle)
-        expected = _probabilities(aggregator.logits(tokens))
+        expected = softmax(aggregator.logits(tokens))
         for variant in _native.aggregator_variants()[1:]:
-            found = _probabilities(Aggregator.load(bundle, variant=variant).logits(tokens))
+            found = softmax(Aggregator.load(bundle, variant=variant).logits(tokens))
             if not np.allclose(found, expected, rtol=0, atol=1e-4):
                 problems.append(
                     f"aggregator variants {aggregator.variant!r} and {variant!r} differ; "
@@ -136,9 +136,3 @@ def _aggregator(bundle: Bundle, problems: list[str]) -> dict[str, Any]:
         "threads": aggregator.threads,
         "experts": aggregator.experts,
     }
-
-
-def _probabilities(logits: Float32) -> Float32:
-    powers: Float32 = np.exp(logits - logits.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers

@@ -1,17 +1,19 @@
-"""The single-task baselines of the training extra: what they take, give, keep and learn."""
+"""The single-task baselines: what they take, give, keep and learn."""
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 import pytest
 
-from unicas_edge.errors import AggregatorError
+from unicas_edge.errors import AggregatorError, TrainingError
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
-pytest.importorskip("torchmil", reason="the extra `train` (torchmil) is not installed")
+pytest.importorskip("torchmil", reason="the extra `bench` (torchmil) is not installed")
 
-from unicas_edge.train.aggregator.baselines.baselines import BASELINES  # noqa: E402
 from unicas_edge.train.aggregator.baselines.dtfree import KEEP, DTFree  # noqa: E402
+from unicas_edge.train.aggregator.baselines.mil import BASELINES  # noqa: E402
 
 
 def tokens_of(rng, n, width):
@@ -94,3 +96,11 @@ def test_the_pooled_row_is_the_first_row_of_the_whole_block(rng):
         row, attention = block.first(x)
         np.testing.assert_allclose(row, block(x)[0], atol=1e-12)
         assert attention.sum().item() == pytest.approx(1)
+
+
+def test_without_torchmil_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmil.models", None)
+    for name in BASELINES.keys() - {"DTFree"}:
+        with pytest.raises(TrainingError, match=r"pip install 'unicas-edge\[bench\]'"):
+            BASELINES[name](16, 2)
+    assert BASELINES["DTFree"](16, 2)(torch.zeros(3, 16)).shape == (2,)

@@ -20,9 +20,8 @@ from unicas_edge.models.architectures import ARCHITECTURES, ViT, parameter_shape
 from unicas_edge.train.compose.slide import Composer
 from unicas_edge.train.demo.data import EVERYTHING, HELD, load_demo_data
 from unicas_edge.train.encoder import pretrained
-from unicas_edge.train.encoder.adapt import adapt as adapting
+from unicas_edge.train.encoder.adapt import fit as adapting
 from unicas_edge.train.encoder.adapt.data import TILE_SOURCE, AdaptData, Picture, Pool, tile_pool
-from unicas_edge.train.encoder.adapt.views import cell_view, restained, tile_view
 from unicas_edge.train.encoder.model import VisionTransformer
 
 TINY = ViT(size=32, patch=8, width=24, depth=3, heads=3, hidden=48)
@@ -103,41 +102,6 @@ def test_another_version_of_the_package_is_refused(monkeypatch, tmp_path):
 
 
 # ---- what it is shown ---------------------------------------------------------------------------
-
-
-def test_views_have_their_size_and_differ_from_draw_to_draw(rng):
-    image = rng.integers(0, 256, (60, 90, 3), np.uint8)
-    tile = rng.integers(0, 256, (256, 256, 3), np.uint8)
-    for view, of in ((cell_view, image), (tile_view, tile)):
-        drawn = [view(of, 44, rng) for _ in range(4)]
-        assert {(d.shape, d.dtype.name) for d in drawn} == {((44, 44, 3), "uint8")}
-        assert len({d.tobytes() for d in drawn}) == 4
-
-
-def test_of_a_picture_with_more_around_it_a_view_shows_at_most_that(rng):
-    """The region is the dark middle half; a view never leaves it out."""
-    image = np.full((80, 80, 3), 250, np.uint8)
-    image[20:60, 20:60] = 20
-    for _ in range(50):
-        shown = cell_view(image, 40, rng, inner=0.5)
-        assert (shown.mean(axis=2) < 120).mean() > 0.3
-
-
-def test_a_tiles_view_keeps_what_lies_in_its_middle(rng):
-    tile = np.full((256, 256, 3), 250, np.uint8)
-    tile[60:196, 60:196] = 10
-    for _ in range(30):
-        shown = tile_view(tile, 64, rng)
-        assert 0.25 < (shown.mean(axis=2) < 128).mean() < 0.55
-
-
-def test_restaining_is_drawn_anew_for_each_image_and_from_nothing_to_much(rng):
-    image = torch.from_numpy(rng.integers(60, 200, (3, 16, 16), np.uint8))
-    found = restained(image.expand(64, -1, -1, -1), rng)
-    assert found.dtype == torch.uint8
-    change = (found.float() - image.float()).abs().mean((1, 2, 3))
-    assert change.min() < 5
-    assert change.max() > 20
 
 
 def coloured(rng, label):

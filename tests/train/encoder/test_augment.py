@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 
-from tests.support.train_case import one_thread, picture  # noqa: E402
+from tests.support.train_case import picture  # noqa: E402
 from unicas_edge.train.encoder import augment  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
 def tile(side=96):
     return augment.as_tensor(picture(1, side))
-
-
-@pytest.mark.parametrize(("height", "width"), [(224, 224), (40, 61), (300, 20), (700, 333)])
-def test_images_of_any_size_become_tiles(height, width):
-    image = augment.as_tensor(np.random.default_rng(0).integers(0, 256, (height, width, 3), "u1"))
-    seed_all(1)
-    for _ in range(4):
-        made = augment.fine_tuning(64)(image)
-        assert (made.shape, made.dtype) == ((3, 64, 64), torch.uint8)
-
-
-def test_the_seed_decides_everything():
-    make = augment.fine_tuning(64)
-
-    def drawn(seed):
-        seed_all(seed)
-        return torch.stack([make(tile()) for _ in range(3)])
-
-    assert torch.equal(drawn(1), drawn(1))
-    assert not torch.equal(drawn(1), drawn(2))
-    assert not torch.equal(*drawn(1)[:2])
-
-
-def test_cells_are_seen_at_every_scale_asked_for_and_no_other():
-    y, x = np.mgrid[:160, :160] - 79.5
-    disc = np.where((y**2 + x**2 < 20**2)[..., None], 60, 235).astype(np.uint8).repeat(3, axis=2)
-    seed_all(3)
-    make = augment.fine_tuning(96)
-    scales = []
-    for _ in range(80):
-        grey = make(augment.as_tensor(disc)).float().mean(dim=0)
-        dark = grey < (grey.min() + grey.max()) / 2
-        scales.append((dark.sum().item() / (np.pi * 20**2)) ** 0.5)
-    assert 0.57 < min(scales) < 0.68
-    assert 1.5 < max(scales) < 1.66
 
 
 def test_stains_change_in_amount_and_white_stays_white():
@@ -103,19 +63,30 @@ def test_jpeg_loses_more_at_lower_quality():
     assert 0 < high < low < 20
 
 
-def test_crops_show_the_share_asked_for():
-    place = torch.stack([torch.arange(64.0).repeat(64, 1), torch.arange(64.0).repeat(64, 1).T])
-    ramp = torch.cat([place * 3, torch.zeros(1, 64, 64)]).to(torch.uint8)
-    still = augment.colours(0, 0, 0, 0, 0)
-    seed_all(0)
-    for scale in ((0.5, 1.0), (0.05, 0.32)):
-        made = [augment.crop(32, scale, still)(ramp).float()[:2] / 3 for _ in range(40)]
-        shares = [float(np.prod([np.ptp(m.numpy()) + 2 for m in views]) / 64**2) for views in made]
-        assert scale[0] * 0.8 < min(shares) < max(shares) < scale[1] * 1.1
-        assert {tuple(m.shape) for m in made} == {(2, 32, 32)}
-
-
 def test_pixels_are_normalised_as_an_encoder_takes_them():
     grey = torch.full((2, 3, 4, 4), 51, dtype=torch.uint8)
     made = augment.normalise((0.1, 0.2, 0.3), (0.5, 0.25, 0.1))(grey)
     torch.testing.assert_close(made[1, :, 0, 0], torch.tensor([0.2, 0.0, -1.0]))
+
+
+def test_a_picture_is_spoilt_by_as_much_as_is_asked(rng):
+    image = Image.fromarray(rng.integers(0, 256, (60, 40, 3), np.uint8))
+
+    def detail(changed):
+        assert (changed.size, changed.mode) == ((40, 60), "RGB")
+        return np.abs(np.diff(np.asarray(changed).astype(int), axis=1)).mean()
+
+    for spoil, little, much in (
+        (augment.blurred, 0.3, 1.8),
+        (augment.coarser, 0.8, 0.4),
+        (augment.compressed, 95, 5),
+    ):
+        assert detail(image) > detail(spoil(image, little)) > 1.2 * detail(spoil(image, much))
+
+
+def test_turning_and_mirroring_shows_all_eight_ways_to_lie():
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    seen = {augment.turned(image, k, mirrored=m).tobytes() for k in range(4) for m in (True, False)}
+    assert len(seen) == 8
+    again = augment.turned(image, 1, mirrored=True)
+    np.testing.assert_array_equal(again, np.rot90(image)[:, ::-1])

@@ -12,7 +12,7 @@ from dataclasses import replace  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from tests.support.encoder_case import module_of, weights_of  # noqa: E402
-from tests.support.train_case import distil_config, make_images, one_thread, toml_of  # noqa: E402
+from tests.support.train_case import distil_config, make_images, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
 from unicas_edge.cli.train import train_app  # noqa: E402
 from unicas_edge.errors import TrainingError  # noqa: E402
@@ -29,27 +29,15 @@ from unicas_edge.train.encoder.distil import (  # noqa: E402
 )
 from unicas_edge.train.encoder.files import save_encoder, start_from  # noqa: E402
 from unicas_edge.train.encoder.pretrain import middles  # noqa: E402
-from unicas_edge.train.encoder.tile_sources import ImageTiles  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
-from unicas_edge.train.loop.loop import fit  # noqa: E402
+from unicas_edge.train.loop.fit import fit  # noqa: E402
 
 LARGE = replace(ARCHITECTURES["vit-ti16"].vit, size=64, width=40, depth=2, heads=4, hidden=64)
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return make_images(tmp_path_factory.mktemp("data") / "images", count=24)
-
-
-@pytest.fixture(scope="module")
-def source(images):
-    return ImageTiles([images], 80)
 
 
 @pytest.fixture(scope="module")

@@ -9,35 +9,17 @@ torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not 
 
 from typer.testing import CliRunner  # noqa: E402
 
-from tests.support.train_case import make_images, one_thread, pretrain_config, toml_of  # noqa: E402
+from tests.support.train_case import pretrain_config, toml_of  # noqa: E402
 from unicas_edge.bundle import Bundle  # noqa: E402
 from unicas_edge.cli.train import train_app  # noqa: E402
 from unicas_edge.engines import EngineOptions, open_encoder  # noqa: E402
 from unicas_edge.errors import CheckpointError, TrainingError  # noqa: E402
 from unicas_edge.export.encoder import export_encoder  # noqa: E402
-from unicas_edge.train.encoder import pretrain as module  # noqa: E402
 from unicas_edge.train.encoder.files import load_encoder, save_encoder, start_from  # noqa: E402
-from unicas_edge.train.encoder.pretrain import SelfDistillation, Views, middles, pretrain  # noqa: E402
-from unicas_edge.train.encoder.rank import effective_rank, rank_figures  # noqa: E402
-from unicas_edge.train.encoder.tile_sources import ImageTiles  # noqa: E402
+from unicas_edge.train.encoder.pretrain import SelfDistillation, Views, pretrain  # noqa: E402
+from unicas_edge.train.encoder.runs import middles  # noqa: E402
 from unicas_edge.train.loop.feed import seed_all  # noqa: E402
-from unicas_edge.train.loop.loop import LAST  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def source(images):
-    return ImageTiles([images], 80)
+from unicas_edge.train.loop.fit import LAST  # noqa: E402
 
 
 def made(source, config=None, seed=0):
@@ -189,32 +171,6 @@ def test_rates_follow_dinov2s_rules(source):
     assert rule(model.token.weight) == (1.0, 0.0, 0)
 
 
-# ---- rank ---------------------------------------------------------------------------------------
-
-
-def test_the_effective_rank_counts_directions(rng):
-    basis = torch.from_numpy(np.linalg.qr(rng.standard_normal((40, 40)))[0])
-    for directions in (1, 3, 17):
-        assert effective_rank(basis[:, :directions] @ basis[:directions]) == pytest.approx(
-            directions, rel=1e-3
-        )
-    uneven = torch.diag(torch.tensor([0.5, 0.25, 0.25]))
-    assert effective_rank(uneven) == pytest.approx(2 * 2**0.5, rel=1e-4)
-
-
-def test_what_all_tokens_share_is_no_direction(rng):
-    tokens = torch.from_numpy(rng.standard_normal((200, 8))) + 50
-    figures = rank_figures(tokens)
-    assert figures["rank"] < 2
-    assert figures["centred_rank"] > 7.5
-
-
-def test_collapsed_tokens_have_rank_one():
-    figures = rank_figures(torch.ones(20, 8))
-    assert figures["rank"] == pytest.approx(1, abs=1e-3)
-    assert np.isfinite(figures["centred_rank"])
-
-
 # ---- runs ---------------------------------------------------------------------------------------
 
 
@@ -246,7 +202,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(source, tmp_
 def test_the_student_learns_what_a_teacher_says_that_stays(source):
     """One batch, over and over, with teacher and centres held: each part of the loss falls."""
     model, batch = made(source, pretrain_config(dino={"koleo_weight": 0.0}))
-    model.losses["tile"].center_momentum = model.losses["patch"].center.momentum = 1.0
+    model.losses["tile"].kept = model.losses["patch"].center.kept = 1.0
     with torch.no_grad():
         for parameter in [*model.student.parameters(), *model.heads.parameters()]:
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -291,14 +247,6 @@ def test_a_run_begins_with_a_checkpoint_of_its_shape_alone(source, tmp_path):
         start_from(path, pretrain_config(encoder={"depth": 3}).encoder.vit)
     with pytest.raises(CheckpointError, match="is not one of the encoders"):
         load_encoder(path)
-
-
-def test_the_batch_is_shared_by_the_processes(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("RANK", "1")
-    assert module.share_of_batch(12) == 4
-    with pytest.raises(TrainingError, match="batch = 10 cannot be shared by 3"):
-        module.share_of_batch(10)
 
 
 def test_the_command_makes_an_encoder_that_export_imports(images, tmp_path):

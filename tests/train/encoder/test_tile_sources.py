@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 
-from tests.support.train_case import make_images, one_thread, picture  # noqa: E402
+from tests.support.train_case import picture  # noqa: E402
 from unicas_edge.bundle.manifest import TileSpec  # noqa: E402
 from unicas_edge.errors import RegionError, TrainingError  # noqa: E402
 from unicas_edge.sample import write_pyramid  # noqa: E402
@@ -25,17 +25,6 @@ from unicas_edge.train.loop.feed import seed_all  # noqa: E402
 
 WHITE = np.full((256, 256, 3), 245, np.uint8)
 SPEC = TileSpec(size_px=256, crop_px=224, um_px=0.5, field_tiles=4, max_tiles=32)
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not 
 pytest.importorskip("torchmetrics", reason="the extra `train` (torchmetrics) is not installed")
 
 from unicas_edge.train.evaluate.csv import read_predictions  # noqa: E402
-from unicas_edge.train.evaluate.evaluate import evaluate, evaluate_predictions  # noqa: E402
+from unicas_edge.train.evaluate.figures import evaluate, evaluate_predictions  # noqa: E402
 from unicas_edge.train.evaluate.report import Report  # noqa: E402
 from unicas_edge.train.evaluate.slides import slide_predictions  # noqa: E402
 

@@ -19,7 +19,7 @@ from sklearn import metrics as sk  # noqa: E402
 from torchmetrics.functional import classification as tm  # noqa: E402
 
 from unicas_edge.bundle.manifest import Evaluation  # noqa: E402
-from unicas_edge.train.evaluate.evaluate import evaluate, to_manifest  # noqa: E402
+from unicas_edge.train.evaluate.figures import evaluate, to_manifest  # noqa: E402
 from unicas_edge.train.evaluate.metrics import BENEFIT_AT, Weighted, figures  # noqa: E402
 from unicas_edge.train.evaluate.predictions import predictions  # noqa: E402
 from unicas_edge.train.evaluate.report import Report  # noqa: E402

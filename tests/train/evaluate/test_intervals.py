@@ -15,7 +15,7 @@ from scipy import stats  # noqa: E402
 from sklearn import metrics as sk  # noqa: E402
 
 from unicas_edge.train.evaluate import intervals as evaluate_intervals  # noqa: E402
-from unicas_edge.train.evaluate.evaluate import evaluate  # noqa: E402
+from unicas_edge.train.evaluate.figures import evaluate  # noqa: E402
 from unicas_edge.train.evaluate.intervals import bootstrap, resampled, t_interval  # noqa: E402
 from unicas_edge.train.evaluate.metrics import Weighted  # noqa: E402
 from unicas_edge.train.evaluate.predictions import predictions  # noqa: E402

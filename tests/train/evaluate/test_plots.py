@@ -14,7 +14,7 @@ from unicas_edge.report.pictures.palette import TASKS
 torch = pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
 pytest.importorskip("torchmetrics", reason="the extra `train` (torchmetrics) is not installed")
 
-from unicas_edge.train.evaluate.evaluate import evaluate_predictions  # noqa: E402
+from unicas_edge.train.evaluate.figures import evaluate_predictions  # noqa: E402
 from unicas_edge.train.evaluate.plots import sheet  # noqa: E402
 from unicas_edge.train.evaluate.predictions import predictions  # noqa: E402
 

@@ -14,7 +14,7 @@ from unicas_edge.cli.train.options import Device, Resume
 if TYPE_CHECKING:
     from unicas_edge.train.encoder.tile_sources import TileSource
     from unicas_edge.train.loop.config import DistilConfig, PretrainConfig
-    from unicas_edge.train.loop.loop import History
+    from unicas_edge.train.loop.fit import History
 
 Config = Annotated[
     str,

@@ -79,7 +79,7 @@ def evaluate(
     folds are given, the intervals are over folds.
     """
     need_train("torch", "torchmetrics", "scipy", "matplotlib")
-    from unicas_edge.train.evaluate.evaluate import (
+    from unicas_edge.train.evaluate.figures import (
         evaluate_predictions,
         refuse_existing,
         write_report,

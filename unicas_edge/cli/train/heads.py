@@ -94,7 +94,7 @@ def heads(
     from unicas_edge.bundle import Bundle
     from unicas_edge.bundle.edit import check_places
     from unicas_edge.errors import OutputError
-    from unicas_edge.train.evaluate.evaluate import refuse_existing, write_report
+    from unicas_edge.train.evaluate.figures import refuse_existing, write_report
     from unicas_edge.train.evaluate.report import markdown
     from unicas_edge.train.heads.bundle import check_name, write_heads
     from unicas_edge.train.heads.make import Protocol, make_head

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unicas_edge.aggregator.bag_files import MAX_TILES, NAMES, SUFFIXES, read_bag
 from unicas_edge.core.arrays import Float32
 from unicas_edge.errors import AggregatorError, TrainingError
-from unicas_edge.train.cells.folds import folds_of
+from unicas_edge.train.cells.splits import folds_of
 from unicas_edge.train.evaluate.csv import read_csv
 
 Labels = NDArray[np.int64]

@@ -16,6 +16,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import edited_copy
 from unicas_edge.bundle.manifest import Manifest
+from unicas_edge.core.arrays import softmax
 from unicas_edge.errors import TrainingError
 from unicas_edge.train.aggregator.bags import MISSING, BagSet
 
@@ -158,8 +159,7 @@ def _of_task(
         )
     temperature, before, after = fit_temperature(logits, labels)
     scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    scores = powers[:, positive] / powers.sum(axis=1)
+    scores = softmax(scaled)[:, positive]
     threshold = fit_threshold(scores, sick, sensitivity)
     found, spared = _rates(scores, sick, threshold)
     return Calibrated(name, temperature, threshold, len(labels), before, after, found, spared)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unicas_edge.core.arrays import softmax
 from unicas_edge.core.files import atomic_write
 from unicas_edge.train.aggregator.bags import BagSet, split_bags
 from unicas_edge.train.aggregator.fit import (
@@ -17,7 +18,6 @@ from unicas_edge.train.aggregator.fit import (
     fit_aggregator,
     make_model,
     predict,
-    softmax,
 )
 from unicas_edge.train.cells.splits import grouped_folds
 from unicas_edge.train.evaluate.csv import PROBABILITY

@@ -23,13 +23,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unicas_edge.bundle.manifest import AggregatorConfig
+from unicas_edge.core.arrays import softmax
 from unicas_edge.errors import TrainingError
 from unicas_edge.train.aggregator.bags import MISSING, BagSet, Balanced
-from unicas_edge.train.aggregator.baselines.baselines import BASELINES
 from unicas_edge.train.aggregator.baselines.dtfree import DTFree
+from unicas_edge.train.aggregator.baselines.mil import BASELINES
 from unicas_edge.train.aggregator.model import MultiTaskAggregator
-from unicas_edge.train.loop import loop
 from unicas_edge.train.loop.checkpoints import save_weights
+from unicas_edge.train.loop.fit import BEST, History, Settings, fit
 
 WEIGHTS = "aggregator.safetensors"
 #: The published configuration (`AggregatorConfig`) but for the tokens' width and the tasks.
@@ -67,10 +68,10 @@ class FitSettings:
         if self.batch < 1 or self.epochs < 1 or not 0 <= self.drop_tiles < 1:
             raise TrainingError(f"give batch and epochs >= 1 and 0 <= drop_tiles < 1, not {self}")
 
-    def loop(self, bags: int, *, choose: bool = True) -> loop.Settings:
+    def loop(self, bags: int, *, choose: bool = True) -> Settings:
         """Return the settings of the loop for so many bags; `choose` the best epoch, or not."""
         every = -(-bags // self.batch)
-        return loop.Settings(
+        return Settings(
             steps=every * self.epochs,
             lr=self.lr,
             weight_decay=self.weight_decay,
@@ -119,7 +120,7 @@ def fit_aggregator(
     *,
     resume: bool = False,
     device: str = "cpu",
-) -> loop.History:
+) -> History:
     """Train `model`, which then holds the weights best on validation (mean AUC of the tasks).
 
     Without `validation` it holds those of the last epoch. The run is left in `folder` (`loop.fit`),
@@ -136,7 +137,7 @@ def fit_aggregator(
     ):
         raise TrainingError("training and validation differ in tasks, classes or width of tokens")
     trained = _BagTraining(model, train, validation, settings)
-    history = loop.fit(
+    history = fit(
         trained,
         trained.batch,
         settings.loop(len(train), choose=validation is not None),
@@ -146,7 +147,7 @@ def fit_aggregator(
         identity=trained.identity(),
         title="aggregator",
     )
-    _take_best(model, folder / loop.BEST)
+    _take_best(model, folder / BEST)
     if isinstance(model, MultiTaskAggregator):
         metadata = {"config": model.config.model_dump_json(), "tasks": json.dumps(train.tasks)}
         save_weights(folder / WEIGHTS, model.state_dict(), metadata)
@@ -255,13 +256,6 @@ def predict(model: nn.Module, bags: BagSet) -> Logits:
             tokens = torch.from_numpy(bags.tokens(index)).to(device)
             rows.append([task.float().cpu().numpy() for task in _stages(model, tokens)[-1]])
     return [np.stack(task) for task in zip(*rows, strict=True)]
-
-
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return probabilities float64 [bags, classes]."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return found
 
 
 def auc(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

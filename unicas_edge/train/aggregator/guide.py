@@ -23,7 +23,7 @@ from torch.nn import functional
 from unicas_edge.core.arrays import Float32
 from unicas_edge.train.aggregator.bags import BagSet
 from unicas_edge.train.aggregator.model import MultiTaskAggregator
-from unicas_edge.train.loop import loop
+from unicas_edge.train.loop.fit import Settings, fit
 
 #: Tiles of a step: of known truth, and of a slide.
 _KNOWN, _OF_SLIDE = 128, 128
@@ -47,9 +47,9 @@ class GuideSettings:
     lr: float = 1e-3
     seed: int = 0
 
-    def loop(self) -> loop.Settings:
+    def loop(self) -> Settings:
         """Return the settings of the loop."""
-        return loop.Settings(
+        return Settings(
             steps=self.steps,
             lr=self.lr,
             warmup_steps=self.steps // 20,
@@ -77,7 +77,7 @@ def guide(
     for parameter in model.model.pos_layer.parameters():
         nn.init.zeros_(parameter)
     training = _Guide(model, known, bags)
-    history = loop.fit(
+    history = fit(
         training,
         training.batch,
         settings.loop(),

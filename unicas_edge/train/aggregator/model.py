@@ -25,11 +25,46 @@ from torch.nn import functional
 
 from unicas_edge.bundle.aggregator_file import check_weights, load_weights
 from unicas_edge.bundle.manifest import AggregatorConfig
-from unicas_edge.train.aggregator.initial import TOKEN_STD, initialise
-from unicas_edge.train.aggregator.tokens import check_tokens
+from unicas_edge.errors import AggregatorError
+
+#: Of task and class tokens; of linear layers: github.com/peter-fei/UniCAS,
+#: slide-level/models/multitask_agg.py, and github.com/thebestannie/Detection-free-MICCAI2023,
+#: vit_model_res18.py, alike.
+TOKEN_STD, LINEAR_STD = 0.02, 0.01
 
 #: Called with (block, task tokens [B, t, C]) after every block; for tests and auxiliary losses.
 Observer = Callable[[int, Tensor], None]
+
+
+def check_tokens(tokens: Tensor, width: int, dimensions: tuple[int, ...] = (2,)) -> None:
+    """Raise `AggregatorError` unless `tokens` is floating point [..., n, width] with n >= 1.
+
+    `dimensions` lists the permitted numbers of dimensions: 2 is a bag, 3 a batch of equal bags.
+    """
+    shape = list(tokens.shape)
+    if tokens.ndim not in dimensions or shape[-1] != width or not tokens.is_floating_point():
+        raise AggregatorError(
+            f"tokens must be floating point [n, {width}], not {tokens.dtype} {shape}: "
+            "use the encoder that the module was made for"
+        )
+    if not tokens.numel():
+        raise AggregatorError("no tokens: a bag needs at least one tile; check the tile plan")
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of one layer in place, for `nn.Module.apply`; biases become 0.
+
+    Linear: truncated normal; convolution: Kaiming normal by fan-out. `nn.LayerNorm` is born as it
+    should be.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=LINEAR_STD)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 class MultiTaskAggregator(nn.Module):

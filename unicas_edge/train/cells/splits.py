@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,26 @@ from sklearn.model_selection import StratifiedGroupKFold
 from unicas_edge.errors import TrainingError
 
 Indices = NDArray[np.int64]
+
+
+def folds_of(strata: Mapping[str, str], folds: int, seed: int = 0) -> dict[str, int]:
+    """Return {group: fold} for {group: stratum}: each stratum dealt round in an order from `seed`.
+
+    Rare strata too, which a splitter that needs one group a fold would refuse.
+    The order of `strata` does not matter, nor does Python's hash.
+    """
+    by_stratum: dict[str, list[str]] = {}
+    for group, stratum in strata.items():
+        by_stratum.setdefault(stratum, []).append(group)
+    placed: dict[str, int] = {}
+    for stratum in sorted(by_stratum):
+        for group in sorted(by_stratum[stratum], key=lambda g: _digest(seed, g)):
+            placed[group] = len(placed) % folds
+    return placed
+
+
+def _digest(seed: int, group: str) -> str:
+    return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
 
 def grouped_folds(labels: ArrayLike, groups: Sequence[Any], k: int = 5, seed: int = 0) -> Indices:

@@ -17,7 +17,7 @@ from typing import Literal
 from unicas_edge.errors import RegionError, TrainingError
 from unicas_edge.heads.images import read_image
 from unicas_edge.train.cells.cric import cells_of
-from unicas_edge.train.cells.folds import folds_of
+from unicas_edge.train.cells.splits import folds_of
 
 Origin = Literal["lbc", "cric", "comparison"]
 PARTS = ("train", "val", "test")

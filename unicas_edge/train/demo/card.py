@@ -11,7 +11,7 @@ from unicas_edge.bundle.edit import check_places, edited_copy
 from unicas_edge.bundle.manifest import Evaluation, Manifest, TrainingData
 from unicas_edge.train.demo.data import DemoData
 from unicas_edge.train.demo.slides import Judged
-from unicas_edge.train.evaluate.evaluate import to_manifest
+from unicas_edge.train.evaluate.figures import to_manifest
 from unicas_edge.train.heads.bundle import write_heads
 from unicas_edge.train.heads.make import Made
 

@@ -20,7 +20,7 @@ from unicas_edge.train.demo.data import (
     adapt_data,
 )
 from unicas_edge.train.demo.job import Job
-from unicas_edge.train.encoder.adapt.adapt import AdaptSettings, adapt
+from unicas_edge.train.encoder.adapt.fit import AdaptSettings, adapt
 from unicas_edge.train.encoder.files import NAME, save_encoder, start_from
 from unicas_edge.train.encoder.model import VisionTransformer
 from unicas_edge.train.encoder.pretrained import model_path, read_backbone, resampled

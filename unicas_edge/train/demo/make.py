@@ -34,9 +34,9 @@ from unicas_edge.train.demo.slides import (
     judged_aggregator,
     shipped_aggregator,
 )
-from unicas_edge.train.encoder.adapt.adapt import AdaptSettings
+from unicas_edge.train.encoder.adapt.fit import AdaptSettings
 from unicas_edge.train.encoder.pretrained import model_path
-from unicas_edge.train.evaluate.evaluate import write_report
+from unicas_edge.train.evaluate.figures import write_report
 from unicas_edge.train.heads.probe import Probing
 
 

@@ -20,6 +20,7 @@ import simplejpeg
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import edited_copy
+from unicas_edge.core.arrays import softmax
 from unicas_edge.core.files import atomic_write
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import TrainingError
@@ -36,11 +37,11 @@ from unicas_edge.train.compose.slide import Composer
 from unicas_edge.train.compose.sources import Sources
 from unicas_edge.train.demo.job import Job
 from unicas_edge.train.encoder.adapt.data import tile_pool
-from unicas_edge.train.evaluate.evaluate import evaluate_predictions
+from unicas_edge.train.evaluate.figures import evaluate_predictions
 from unicas_edge.train.evaluate.predictions import Predictions, predictions
 from unicas_edge.train.evaluate.report import Report
 from unicas_edge.train.loop import feed
-from unicas_edge.train.loop.loop import History
+from unicas_edge.train.loop.fit import History
 
 #: A small aggregator, 1.7 M parameters; the published one has 344 M, and saw 48,532 slides.
 SHAPE: dict[str, Any] = {
@@ -201,7 +202,7 @@ def _tests(bundle: Bundle, bags: BagSet, sets: SlideSets) -> Sequence[tuple[Pred
     found = []
     for number, task in enumerate(bundle.manifest.tasks):
         logits = np.stack([row[number][: len(task.classes)] for row in rows]).astype(np.float64)
-        shares = fitting.softmax(logits / task.calibration.temperature)
+        shares = softmax(logits / task.calibration.temperature)
         given = predictions(
             bags.labels[:, number], shares, classes=task.classes, positive=task.positive
         )

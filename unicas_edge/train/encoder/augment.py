@@ -1,31 +1,71 @@
-"""Augmentation on uint8 RGB tiles, drawn from the global generators (`feed.seed_all`).
+"""What may be done to a picture in training: each change stands here once.
 
-Cells have no up and no down, and their stain, scanner and magnification vary: those are what is
-drawn. torchvision does the work; what it lacks, the jitter of stains, is here.
+Cells have no up and no down, and their stain, scanner, focus and magnification vary: those are what
+is changed. Functions are told how much; the transforms draw it from the global generators
+(`feed.seed_all`). `views` puts them together to what each training is shown. What torchvision and
+Pillow have is theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import torch
-from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from unicas_edge.core.arrays import UInt8Image
+
 Triple = tuple[float, float, float]
 Pair = tuple[float, float]
-Augment = Callable[[Tensor], Tensor]
 
 #: Optical densities (R, G, B) of haematoxylin, eosin and DAB: Ruifrok & Johnston, Anal. Quant.
 #: Cytol. Histol. 2001. Papanicolaou's counterstains are not eosin; the rows only span the colours.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 
-#: Rotating a square enlarged to 1 / 0.6 needs sqrt(2) / 0.6 = 2.36 of its side: 0.7 on each side.
-_MARGIN = 0.7
+
+def as_tensor(tile: UInt8Image) -> Tensor:
+    """Return an image [H, W, 3] uint8 as a tensor [3, H, W] uint8."""
+    return torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)))
+
+
+def normalise(mean: Triple, std: Triple) -> v2.Transform:
+    """Return what turns uint8 [..., 3, H, W] into the float32 that an encoder takes."""
+    scale = v2.ToDtype(torch.float32, scale=True)
+    return v2.Compose([scale, v2.Normalize(list(mean), list(std))])
+
+
+# ---- functions of a picture and an amount -------------------------------------------------------
+
+
+def blurred(image: Image.Image, sigma: float) -> Image.Image:
+    """Return an image out of focus by `sigma` pixels."""
+    return image.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def coarser(image: Image.Image, share: float) -> Image.Image:
+    """Return an image whose sides were `share` as many pixels on the way."""
+    small = (round(image.width * share), round(image.height * share))
+    return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
+
+
+def compressed(image: Image.Image, quality: int) -> Image.Image:
+    """Return what comes back of an image as JPEG of `quality`, chroma at half resolution."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return Image.open(stream)
+
+
+def turned(image: UInt8Image, quarters: int, *, mirrored: bool) -> UInt8Image:
+    """Return an image [H, W, 3] turned by quarters of a circle, then mirrored."""
+    found = np.rot90(image, quarters)
+    return np.ascontiguousarray(found[:, ::-1] if mirrored else found)
+
+
+# ---- transforms that draw their amounts ---------------------------------------------------------
 
 
 class StainJitter(nn.Module):
@@ -60,7 +100,7 @@ class QuarterTurn(nn.Module):
 
 
 class Jpeg(nn.Module):
-    """Compresses a tile [3, H, W] uint8 as JPEG of a random quality, chroma at half resolution."""
+    """Compresses a tile [3, H, W] uint8 as JPEG (`compressed`) of a random quality."""
 
     def __init__(self, quality: tuple[int, int]) -> None:
         super().__init__()
@@ -69,67 +109,9 @@ class Jpeg(nn.Module):
     def forward(self, tile: Tensor) -> Tensor:
         """Return what comes back."""
         low, high = self.quality
-        pixels = tile.permute(1, 2, 0).contiguous().numpy()
-        data = simplejpeg.encode_jpeg(pixels, int(torch.randint(low, high + 1, ())), "RGB", "420")
-        return as_tensor(simplejpeg.decode_jpeg(data))
-
-
-def as_tensor(tile: NDArray[np.uint8]) -> Tensor:
-    """Return an image [H, W, 3] uint8 as a tensor [3, H, W] uint8."""
-    return torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)))
-
-
-def normalise(mean: Triple, std: Triple) -> v2.Transform:
-    """Return what turns uint8 [..., 3, H, W] into the float32 that an encoder takes."""
-    scale = v2.ToDtype(torch.float32, scale=True)
-    return v2.Compose([scale, v2.Normalize(list(mean), list(std))])
-
-
-def colours(brightness: float, contrast: float, saturation: float, hue: float, share: float) -> Any:  # noqa: ANN401
-    """Return colour jitter for a `share` of the tiles; amounts are torchvision's."""
-    return v2.RandomApply([v2.ColorJitter(brightness, contrast, saturation, hue)], share)
-
-
-def crop(size: int, scale: Pair, jitter: Any) -> v2.Transform:  # noqa: ANN401 - a transform
-    """Return a pre-training crop: [3, H, W] -> [3, size, size], uint8.
-
-    `scale` is the share of the tile's area (bicubic, antialiased); then flips, quarter turns and
-    `jitter` (`colours`).
-    """
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(
-                size, scale, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-            ),
-            v2.RandomHorizontalFlip(),
-            QuarterTurn(),
-            jitter,
-        ]
-    )
-
-
-def fine_tuning(
-    size: int, scale: Pair = (0.6, 1.6), *, quality: tuple[int, int] = (40, 95)
-) -> v2.Transform:
-    """Return what makes an image [3, H, W] uint8 of any size one of [3, size, size], uint8.
-
-    Its middle, magnified by `scale` at a random angle, going on as its mirror image where it ends;
-    flipped; in other stains and colours, brighter or darker; for a part of them blurred, and
-    compressed as JPEG of `quality`. For cells and tiles that a head or an encoder is fitted to.
-    """
-    margin = int(size * _MARGIN)
-    return v2.Compose(
-        [
-            Middle(size + 2 * margin),
-            v2.RandomAffine(180, scale=scale, interpolation=v2.InterpolationMode.BILINEAR),
-            v2.CenterCrop(size),
-            v2.RandomHorizontalFlip(),
-            v2.RandomApply([StainJitter()], 0.8),
-            colours(0.25, 0.25, 0.2, 0.04, 0.8),
-            v2.RandomApply([v2.GaussianBlur(7, (0.1, 1.5))], 0.3),
-            v2.RandomApply([Jpeg(quality)], 0.4),
-        ]
-    )
+        shown = Image.fromarray(tile.permute(1, 2, 0).contiguous().numpy())
+        back = compressed(shown, int(torch.randint(low, high + 1, ())))
+        return as_tensor(np.asarray(back))
 
 
 class Middle(nn.Module):
@@ -150,3 +132,8 @@ def _mirrored(length: int, side: int) -> Tensor:
     places = torch.arange(side) - side // 2 + length // 2
     folded = places % (2 * length)
     return torch.where(folded < length, folded, 2 * length - 1 - folded)
+
+
+def colours(brightness: float, contrast: float, saturation: float, hue: float, share: float) -> Any:  # noqa: ANN401
+    """Return colour jitter for a `share` of the tiles; amounts are torchvision's."""
+    return v2.RandomApply([v2.ColorJitter(brightness, contrast, saturation, hue)], share)

@@ -23,14 +23,15 @@ from unicas_edge.models.architectures import ARCHITECTURES, Architecture
 from unicas_edge.models.checkpoint import digest
 from unicas_edge.tiles.normalise import Normaliser
 from unicas_edge.train.encoder import augment
-from unicas_edge.train.encoder.files import load_encoder, save_encoder, start_from
+from unicas_edge.train.encoder.files import load_encoder, start_from
 from unicas_edge.train.encoder.model import VisionTransformer
-from unicas_edge.train.encoder.pretrain import middles, share_of_batch
+from unicas_edge.train.encoder.runs import middles, run, share_of_batch
 from unicas_edge.train.encoder.tile_sources import TileSource
+from unicas_edge.train.encoder.views import fine_tuning
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import DistilConfig
-from unicas_edge.train.loop.loop import History, fit
-from unicas_edge.train.loop.processes import device_of, place
+from unicas_edge.train.loop.fit import History
+from unicas_edge.train.loop.processes import device_of
 
 _CHUNK = 32
 _EPSILON = 1e-6
@@ -146,7 +147,7 @@ class Views:
 
     def __init__(self, source: TileSource, config: DistilConfig, count: int) -> None:
         self.source, self.count = source, count
-        self.augment = augment.fine_tuning(config.encoder.vit.size, config.scale)
+        self.augment = fine_tuning(config.encoder.vit.size, config.scale)
 
     def __call__(self, step: int) -> Tensor:
         """Return the batch of a step."""
@@ -269,23 +270,21 @@ def distil(
     asked = open_teacher(teacher)
     begun = None if start is None else start_from(start, vit)
     model = Distillation(config, asked, sample, held, begun)
-    identity = {
-        "distil": config.model_dump(mode="json"),
-        "data": source.identity,
-        "teacher": asked.identity,
-        "start": None if start is None else digest(start),
-    }
-    history = fit(
+    return run(
+        "distil",
         model,
+        model.student,
         views,
-        optimisation.settings(),
+        optimisation,
         folder,
+        identity={
+            "distil": config.model_dump(mode="json"),
+            "data": source.identity,
+            "teacher": asked.identity,
+        },
+        start=start,
         resume=resume,
-        identity=identity,
         device=device,
         workers=workers,
         title="distillation",
     )
-    if place().rank == 0:
-        save_encoder(folder, model.student, f"unicas-edge train distil, {history.steps} steps")
-    return history

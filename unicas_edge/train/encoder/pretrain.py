@@ -2,37 +2,39 @@
 
 A student sees two large crops, partly masked, and eight small ones; it learns to say what its own
 moving average, the teacher, says of the whole large crops, of the tile (DINO) and of each masked
-patch (iBOT). The teacher is the encoder that comes out. Losses, heads and masks are lightly's. Left
-out of DINOv2: stochastic depth, and Sinkhorn-Knopp, in whose place stands DINO's centring.
+patch (iBOT). The teacher is the encoder that comes out. Left out of DINOv2: stochastic depth, and
+Sinkhorn-Knopp, in whose place stands DINO's centring.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
-from lightly.models.modules import DINOProjectionHead
-from lightly.models.utils import random_block_mask, update_momentum
-from lightly.utils.scheduler import linear_warmup_schedule
 from torch import Tensor, nn
 
-from unicas_edge.errors import TrainingError
 from unicas_edge.models.architectures import ARCHITECTURES
-from unicas_edge.models.checkpoint import digest
 from unicas_edge.train.encoder import augment
-from unicas_edge.train.encoder.files import save_encoder, start_from
+from unicas_edge.train.encoder.dino import (
+    PatchLoss,
+    ProjectionHead,
+    TileLoss,
+    block_masks,
+    koleo,
+)
+from unicas_edge.train.encoder.files import start_from
 from unicas_edge.train.encoder.model import VisionTransformer
 from unicas_edge.train.encoder.rank import rank_figures
+from unicas_edge.train.encoder.runs import middles, run, share_of_batch
 from unicas_edge.train.encoder.tile_sources import TileSource
+from unicas_edge.train.encoder.views import crop
 from unicas_edge.train.loop import feed
 from unicas_edge.train.loop.config import Dino, PretrainConfig
-from unicas_edge.train.loop.loop import History, fit
-from unicas_edge.train.loop.processes import place
+from unicas_edge.train.loop.fit import History
 from unicas_edge.train.loop.settings import cosine
+from unicas_edge.train.loop.trainable import follow
 
 _CHUNK = 64  # tiles encoded at once in validation
 #: Patches of the smallest masked block: DINOv2's.
@@ -50,8 +52,8 @@ class Views:
         c, kind = config.crops, ARCHITECTURES[config.encoder.like]
         jitter = augment.colours(c.brightness, c.contrast, c.saturation, c.hue, c.jitter_share)
         self.source, self.count, self.dino = source, count, config.dino
-        self.large = augment.crop(c.global_size, c.global_scale, jitter)
-        self.small = augment.crop(c.local_size, c.local_scale, jitter)
+        self.large = crop(c.global_size, c.global_scale, jitter)
+        self.small = crop(c.local_size, c.local_scale, jitter)
         self.local_count, self.side = c.local_count, c.global_size // config.encoder.vit.patch
         self.normalise = augment.normalise(kind.mean, kind.std)
 
@@ -64,20 +66,15 @@ class Views:
             batch["local"] = self._views(tiles, self.small, self.local_count)
         return batch
 
-    def _views(self, tiles: list[Tensor], crop: Any, times: int) -> Tensor:  # noqa: ANN401
-        views = [crop(tile) for _ in range(times) for tile in tiles]
+    def _views(self, tiles: list[Tensor], change: Any, times: int) -> Tensor:  # noqa: ANN401
+        views = [change(tile) for _ in range(times) for tile in tiles]
         normalised: Tensor = self.normalise(torch.stack(views))
         return normalised
 
     def _mask(self) -> Tensor:
-        low, high = self.dino.mask_ratio
-        mask: Tensor = random_block_mask(
-            (2 * self.count, self.side, self.side),
-            self.dino.mask_share,
-            low,
-            high,
-            min_num_masks_per_block=max(1, min(_BLOCK, int(self.side**2 * low))),
-        )
+        ratio = self.dino.mask_ratio
+        least = max(1, min(_BLOCK, int(self.side**2 * ratio[0])))
+        mask = block_masks(2 * self.count, self.side, self.dino.mask_share, ratio, least)
         if not mask.any():  # a centre cannot be the mean of nothing
             mask[0, 0, 0] = True
         return mask
@@ -102,11 +99,10 @@ class SelfDistillation:
         self.token = _MaskToken(vit.width)
         self.losses = nn.ModuleDict(
             {
-                "tile": DINOLoss(config.dino.prototypes),
-                "patch": IBOTPatchLoss(config.dino.prototypes),
+                "tile": TileLoss(config.dino.prototypes),
+                "patch": PatchLoss(config.dino.prototypes),
             }
         )
-        self.koleo = KoLeoLoss()
         for mine, theirs in self._pairs():
             theirs.load_state_dict(mine.state_dict())
             theirs.requires_grad_(False).eval()
@@ -158,10 +154,10 @@ class SelfDistillation:
             told = self.teacher_heads.tile(told)
             told_patches = self.teacher_heads.patches(told_patches[flat])
         tokens, patches = self.student.forward_features(pixels, flat, self.token.weight)
-        said = [*self.heads.tile(tokens).chunk(2)]
+        said = self.heads.tile(tokens)
         if "local" in batch:
             small, _ = self.student.forward_features(batch["local"])
-            said += self.heads.tile(small).chunk(self.config.crops.local_count)
+            said = torch.cat([said, self.heads.tile(small)])
         said_patches = self.heads.patches(patches[flat])
         with torch.autocast(pixels.device.type, enabled=False):
             return self._sum(step, told, said, told_patches, said_patches, mask, tokens)
@@ -170,29 +166,28 @@ class SelfDistillation:
         self,
         step: int,
         told: Tensor,
-        said: list[Tensor],
+        said: Tensor,
         told_patches: Tensor,
         said_patches: Tensor,
         mask: Tensor,
         tokens: Tensor,
     ) -> dict[str, Tensor]:
         dino = self.config.dino
-        start, end = dino.temperature
-        temperature = linear_warmup_schedule(step, dino.temperature_steps, start, end)
-        tile = self.losses["tile"](
-            [part.float() for part in told.chunk(2)], [part.float() for part in said], temperature
-        )
+        temperature = _warmed(step, dino.temperature_steps, *dino.temperature)
+        count = len(told) // 2  # tiles
+        views = (logits.float().unflatten(0, (-1, count)) for logits in (told, said))
+        tile = self.losses["tile"](*views, temperature)
         patch = self.losses["patch"](told_patches.float(), said_patches.float(), mask, temperature)
-        koleo = torch.stack([self.koleo(half) for half in tokens.float().chunk(2)]).sum()
-        loss = tile + dino.patch_weight * patch + dino.koleo_weight * koleo
-        parts = {"tile": tile, "patch": patch, "koleo": koleo}
+        apart = torch.stack([koleo(half) for half in tokens.float().chunk(2)]).sum()
+        loss = tile + dino.patch_weight * patch + dino.koleo_weight * apart
+        parts = {"tile": tile, "patch": patch, "koleo": apart}
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
     def after_step(self, step: int) -> None:
         """Move the teacher towards the student."""
         momentum = cosine(step, self.config.optimisation.steps, self.config.dino.momentum, 1.0)
         for mine, theirs in self._pairs():
-            update_momentum(mine, theirs, momentum)
+            follow(theirs, mine, momentum)
 
     def validate(self) -> dict[str, float]:
         """Return the ranks of the teacher's tokens of the tiles."""
@@ -216,11 +211,13 @@ class _Heads(nn.Module):
         return logits
 
 
-def _head(dino: Dino, width: int) -> nn.Module:
-    with warnings.catch_warnings():  # PyTorch has a newer weight_norm than lightly uses
-        warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated")
-        head: nn.Module = DINOProjectionHead(width, dino.hidden, dino.bottleneck, dino.prototypes)
-    return head
+def _head(dino: Dino, width: int) -> ProjectionHead:
+    return ProjectionHead(width, dino.hidden, dino.bottleneck, dino.prototypes)
+
+
+def _warmed(step: int, steps: int, start: float, end: float) -> float:
+    """Return what rises along a line from `start` at step 0 to `end` at step `steps`."""
+    return end if step >= steps else start + step / steps * (end - start)
 
 
 class _MaskToken(nn.Module):
@@ -229,22 +226,6 @@ class _MaskToken(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
-
-
-def middles(source: TileSource, count: int, side: int) -> Tensor:
-    """Return the middles of `count` random tiles, uint8 [count, 3, side, side]."""
-    middle = augment.Middle(side)
-    return torch.stack([middle(augment.as_tensor(tile)) for tile in source.draw(count)])
-
-
-def share_of_batch(batch: int) -> int:
-    """Return how many tiles of a step this process takes; `TrainingError` if they do not divide."""
-    world = place().world
-    if batch % world or batch // world < 2:
-        raise TrainingError(
-            f"batch = {batch} cannot be shared by {world} processes, at least 2 tiles each"
-        )
-    return batch // world
 
 
 def pretrain(
@@ -267,22 +248,17 @@ def pretrain(
     tiles = middles(source, config.dino.rank_tiles, vit.size)
     begun = None if start is None else start_from(start, vit)
     model = SelfDistillation(config, tiles, begun)
-    identity = {
-        "pretrain": config.model_dump(mode="json"),
-        "data": source.identity,
-        "start": None if start is None else digest(start),
-    }
-    history = fit(
+    return run(
+        "pretrain",
         model,
+        model.teacher,
         views,
-        optimisation.settings(),
+        optimisation,
         folder,
+        identity={"pretrain": config.model_dump(mode="json"), "data": source.identity},
+        start=start,
         resume=resume,
-        identity=identity,
         device=device,
         workers=workers,
         title="DINOv2 pre-training",
     )
-    if place().rank == 0:
-        save_encoder(folder, model.teacher, f"unicas-edge train pretrain, {history.steps} steps")
-    return history

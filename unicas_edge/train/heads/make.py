@@ -14,7 +14,7 @@ from unicas_edge.bundle.manifest import TrainingData
 from unicas_edge.core.arrays import Float32
 from unicas_edge.train.aggregator.calibrate import fit_temperature
 from unicas_edge.train.cells.dataset import Regions
-from unicas_edge.train.evaluate.evaluate import evaluate_predictions, to_manifest
+from unicas_edge.train.evaluate.figures import evaluate_predictions, to_manifest
 from unicas_edge.train.evaluate.predictions import Predictions, predictions
 from unicas_edge.train.evaluate.report import Report
 from unicas_edge.train.heads.bundle import NewHead

@@ -25,7 +25,7 @@ from torch.nn import functional
 from unicas_edge.core.arrays import Float32
 from unicas_edge.errors import TrainingError
 from unicas_edge.train.loop.checkpoints import load_weights
-from unicas_edge.train.loop.loop import BEST, Settings, fit
+from unicas_edge.train.loop.fit import BEST, Settings, fit
 
 Weights = dict[str, Float32]
 Indices = NDArray[np.int64]

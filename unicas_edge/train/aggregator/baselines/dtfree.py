@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unicas_edge.train.aggregator.initial import TOKEN_STD, initialise
-from unicas_edge.train.aggregator.tokens import check_tokens
+from unicas_edge.train.aggregator.model import TOKEN_STD, check_tokens, initialise
 
 #: Width, heads, blocks before and after the class token, epsilon and hidden units: [R]; heads and
 #: blocks also [U].

@@ -23,7 +23,7 @@ from unicas_edge.train.cells.dataset import Regions, pixels
 from unicas_edge.train.compose.choice import TASKS
 from unicas_edge.train.compose.set import plans
 from unicas_edge.train.compose.slide import Composer
-from unicas_edge.train.encoder.adapt.views import cell_view, restained, tile_view
+from unicas_edge.train.encoder.views import cell_view, restained, tile_view
 
 TILE_SOURCE = "tiles"
 _QUALITY = 95

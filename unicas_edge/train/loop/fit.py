@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,33 +24,11 @@ from unicas_edge.errors import TrainingError
 from unicas_edge.train.loop import checkpoints, curves, feed
 from unicas_edge.train.loop.processes import device_of, first_says, mean_of_all, process_group
 from unicas_edge.train.loop.settings import Settings, optimiser_of, schedule
+from unicas_edge.train.loop.trainable import Trainable
 
 __all__ = ["BEST", "LAST", "History", "Settings", "Trainable", "fit"]
 
 LAST, BEST = "last.pt", "best.safetensors"
-
-
-class Trainable(Protocol):
-    """What `fit` trains."""
-
-    #: Everything to save: student, teacher, heads, losses that keep a centre.
-    modules: dict[str, nn.Module]
-
-    def parameters(self) -> Iterable[Any]:
-        """Return parameters, or groups ``{"params": [...]}`` of them, always in one order.
-
-        A group may scale the learning rate and the weight decay (``lr_scale``, ``wd_scale``, 1),
-        and stay as it is for its first ``frozen_steps`` (0).
-        """
-
-    def loss(self, batch: Any, step: int) -> dict[str, Tensor]:  # noqa: ANN401
-        """Return scalars; the one named "loss" is differentiated, all are logged."""
-
-    def after_step(self, step: int) -> None:
-        """Do what follows an optimiser's step, such as moving an average of the weights."""
-
-    def validate(self) -> dict[str, float]:
-        """Return figures by name, {} for none."""
 
 
 @dataclass

@@ -22,7 +22,8 @@ from torch.nn import functional
 from unicas_edge.train.encoder.adapt.data import TILE_SOURCE, AdaptData, Batch
 from unicas_edge.train.encoder.augment import normalise
 from unicas_edge.train.encoder.model import VisionTransformer
-from unicas_edge.train.loop import loop
+from unicas_edge.train.loop.fit import Settings, fit
+from unicas_edge.train.loop.trainable import follow
 
 #: Labels are smoothed by so much (Szegedy et al., CVPR 2016): published labels have errors too.
 _SMOOTHING = 0.1
@@ -46,9 +47,9 @@ class AdaptSettings:
     average: float = 0.99
     seed: int = 0
 
-    def loop(self) -> loop.Settings:
+    def loop(self) -> Settings:
         """Return the settings of the loop."""
-        return loop.Settings(
+        return Settings(
             steps=self.steps,
             lr=self.lr,
             warmup_steps=max(1, self.steps // 12),
@@ -75,7 +76,7 @@ def adapt(
     Errors are `loop.fit`'s.
     """
     training = Adaptation(encoder, data, settings)
-    loop.fit(
+    fit(
         training,
         data.batch,
         settings.loop(),
@@ -166,11 +167,7 @@ class Adaptation:
     def after_step(self, step: int) -> None:
         """Move the average; it follows closely at first, while there is little to average."""
         keep = min(self.settings.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mine, now in zip(
-                self.averaged.parameters(), self.encoder.parameters(), strict=True
-            ):
-                mine.lerp_(now, 1 - keep)
+        follow(self.averaged, self.encoder, keep)
 
     def validate(self) -> dict[str, float]:
         """Return nothing: the length of the run is fixed, so no data is spent on ending it."""

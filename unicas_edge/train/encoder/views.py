@@ -1,27 +1,97 @@
-"""What an encoder is shown while it is adapted: views of cells and tiles, spoilt and restained.
+"""What an encoder is shown while it is trained: pictures changed as `augment` can change them.
 
-A slide that comes tomorrow has another stain, scanner, focus and magnification than those here, so
-all of them are drawn at random.
+- `crop` for pre-training: two views of a tile that the student must say the same of;
+- `fine_tuning` for distillation: a tile or a cell as another slide might show it;
+- `cell_view`, `tile_view` and `restained` for adaptation, where a slide that comes tomorrow has
+  another stain, scanner, focus and magnification than those here.
+
+The first two draw from the global generators, the others from the generator they are given.
 """
 
 from __future__ import annotations
 
-import io
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.train.encoder.augment import (
+    Jpeg,
+    Middle,
+    Pair,
+    QuarterTurn,
+    StainJitter,
+    blurred,
+    coarser,
+    colours,
+    compressed,
+    turned,
+)
 
 Rng = np.random.Generator
 
+#: Rotating a square enlarged to 1 / 0.6 needs sqrt(2) / 0.6 = 2.36 of its side: 0.7 on each side.
+_MARGIN = 0.7
 #: How far a cell's view is enlarged, squeezed (natural logarithms) and moved (of its side).
 _ZOOM, _SQUEEZE, _SHIFT = 0.35, 0.12, 0.08
 #: The least share of a tile's side in a view: what was put into a tile must stay in it.
 _TILE_SHARE = 200 / 256
+
+#: What spoils a share of the views of adaptation, by how much.
+_SPOILERS: tuple[tuple[float, Callable[[Image.Image, Any], Image.Image], Callable[[Rng], Any]], ...]
+_SPOILERS = (
+    (0.25, blurred, lambda rng: rng.uniform(0.3, 1.8)),
+    (0.2, coarser, lambda rng: rng.uniform(0.35, 0.8)),
+    (0.25, compressed, lambda rng: int(rng.integers(30, 90))),
+)
+
+
+def crop(size: int, scale: Pair, jitter: Any) -> v2.Transform:  # noqa: ANN401 - a transform
+    """Return a pre-training crop: [3, H, W] -> [3, size, size], uint8.
+
+    `scale` is the share of the tile's area (bicubic, antialiased); then flips, quarter turns and
+    `jitter` (`colours`).
+    """
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(
+                size, scale, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+            ),
+            v2.RandomHorizontalFlip(),
+            QuarterTurn(),
+            jitter,
+        ]
+    )
+
+
+def fine_tuning(
+    size: int, scale: Pair = (0.6, 1.6), *, quality: tuple[int, int] = (40, 95)
+) -> v2.Transform:
+    """Return what makes an image [3, H, W] uint8 of any size one of [3, size, size], uint8.
+
+    Its middle, magnified by `scale` at a random angle, going on as its mirror image where it ends;
+    flipped; in other stains and colours, brighter or darker; for a part of them blurred, and
+    compressed as JPEG of `quality`. For cells and tiles that a head or an encoder is fitted to.
+    """
+    margin = int(size * _MARGIN)
+    return v2.Compose(
+        [
+            Middle(size + 2 * margin),
+            v2.RandomAffine(180, scale=scale, interpolation=v2.InterpolationMode.BILINEAR),
+            v2.CenterCrop(size),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([StainJitter()], 0.8),
+            colours(0.25, 0.25, 0.2, 0.04, 0.8),
+            v2.RandomApply([v2.GaussianBlur(7, (0.1, 1.5))], 0.3),
+            v2.RandomApply([Jpeg(quality)], 0.4),
+        ]
+    )
 
 
 def cell_view(image: UInt8Image, size: int, rng: Rng, inner: float = 1.0) -> UInt8Image:
@@ -55,18 +125,11 @@ def _spoilt(
 ) -> UInt8Image:
     """Return a box of an image, turned; for a part of them blurred, coarser, or compressed."""
     shown = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if rng.random() < 0.25:
-        shown = shown.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.8)))
-    if rng.random() < 0.2:
-        coarse = round(size * rng.uniform(0.35, 0.8))
-        shown = shown.resize((coarse, coarse), Image.Resampling.BOX)
-        shown = shown.resize((size, size), Image.Resampling.BILINEAR)
-    if rng.random() < 0.25:
-        stream = io.BytesIO()
-        shown.save(stream, "JPEG", quality=int(rng.integers(30, 90)))
-        shown = Image.open(stream)
-    turned = np.rot90(np.asarray(shown), int(rng.integers(4)))
-    return np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned)
+    for share, spoil, amount in _SPOILERS:
+        if rng.random() < share:
+            shown = spoil(shown, amount(rng))
+    quarters = int(rng.integers(4))
+    return turned(np.asarray(shown), quarters, mirrored=bool(rng.integers(2)))
 
 
 def restained(images: Tensor, rng: Rng) -> Tensor:

@@ -2,19 +2,21 @@
 
 A factory of `BASELINES` takes the width of the tokens and the number of classes; its module's
 forward takes tokens [n, width], n >= 1, and returns logits [classes]. All but DTFree come from
-torchmil (Apache-2.0) with the published hyper-parameters; what torchmil leaves out is said below.
+torchmil (Apache-2.0, of the extra `bench`) with the published hyper-parameters; what torchmil
+leaves out is said below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 from torch import Tensor, nn
-from torchmil.models import ABMIL, DTFDMIL, TransMIL
-from torchmil.nn import AttentionPool
 
+from unicas_edge.errors import TrainingError
 from unicas_edge.train.aggregator.baselines.dtfree import DTFree
-from unicas_edge.train.aggregator.tokens import check_tokens
+from unicas_edge.train.aggregator.model import check_tokens
 
 #: Of tokens inside TransMIL, attention MIL and DTFD-MIL alike.
 _INNER = 512
@@ -32,6 +34,17 @@ class _OneBag(nn.Module):
         return self.model(tokens[None]).reshape(self.classes)
 
 
+def _torchmil(part: str) -> Any:  # noqa: ANN401 - a module
+    """Return a module of torchmil, which only comparisons need."""
+    try:
+        return import_module(f"torchmil.{part}")
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            "TransMIL, attention MIL and DTFD-MIL need torchmil, which training an aggregator does "
+            "not: pip install 'unicas-edge[bench]'"
+        ) from error
+
+
 def _reduction(width: int, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, _INNER), nn.ReLU(), nn.Dropout(dropout))
 
@@ -43,7 +56,7 @@ def trans_mil(width: int, classes: int) -> nn.Module:
     github.com/szc19990412/TransMIL, models/TransMIL.py, and UniCAS's copy of it. torchmil has
     neither the convolution over values nor the linear layer and dropout behind the heads.
     """
-    model = TransMIL(
+    model = _torchmil("models").TransMIL(
         (width,),
         _INNER,
         n_layers=2,
@@ -62,7 +75,9 @@ def attention_mil(width: int, classes: int) -> nn.Module:
     Their histopathology architecture on features instead of pixels; UniCAS's repository has the
     same widths, and dropout 0.25.
     """
-    model = ABMIL((width,), att_dim=128, gated=True, feat_ext=_reduction(width, dropout=0.25))
+    model = _torchmil("models").ABMIL(
+        (width,), att_dim=128, gated=True, feat_ext=_reduction(width, dropout=0.25)
+    )
     model.classifier = nn.Linear(_INNER, classes)
     return _OneBag(model, width, classes)
 
@@ -74,11 +89,12 @@ def dtfd_mil(width: int, classes: int) -> nn.Module:
     github.com/hrzhang1123/DTFD-MIL, Main_DTFD_MIL.py. The pseudo-bags are drawn anew by every
     call, from NumPy's global generator, in evaluation too.
     """
-    model = DTFDMIL(
+    model = _torchmil("models").DTFDMIL(
         (width,), att_dim=128, n_groups=4, distill_mode="afs", feat_ext=_reduction(width)
     )
-    model.attention_pool = AttentionPool(_INNER, 128, gated=True)
-    model.u_attention_pool = AttentionPool(_INNER, 128, gated=True)
+    pool = _torchmil("nn").AttentionPool
+    model.attention_pool = pool(_INNER, 128, gated=True)
+    model.u_attention_pool = pool(_INNER, 128, gated=True)
     model.classifier = nn.Linear(_INNER, classes)
     model.u_classifier = nn.Linear(_INNER, classes)
     return _OneBag(model, width, classes)

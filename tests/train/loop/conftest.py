@@ -1,0 +1,14 @@
+"""The tests of the loop train in one thread, as the runs that they are compared with do."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    pytest.importorskip("torch", reason="the extra `train` (PyTorch) is not installed")
+    from tests.support.train_case import one_thread
+
+    with one_thread():
+        yield
