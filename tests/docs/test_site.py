@@ -106,10 +106,10 @@ def commands():
 def options(words):
     """Return the options of the command that `words` name; fail where there is no such command."""
     command, rest = typer.main.get_command(app), list(words)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not rest[0].startswith("-"):
         assert rest[0] in command.commands, rest
         command = command.commands[rest.pop(0)]
-    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)}, rest
+    return {"--help", *(o for p in command.params for o in (*p.opts, *p.secondary_opts))}, rest
 
 
 def test_the_pages_use_commands_and_options_that_exist():
