@@ -17,7 +17,7 @@ from tests.support.places import ROOT
 from unicas_edge.cli.app import app
 
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-WRITTEN = [*PAGES, *sorted((ROOT / "examples").rglob("*.md"))]
+WRITTEN = [*PAGES, ROOT / "SECURITY.md", *sorted((ROOT / "examples").rglob("*.md"))]
 
 
 def name(path):
@@ -30,7 +30,15 @@ def site(tmp_path_factory):
         pytest.importorskip(needed, reason="the extra `docs` is not installed")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", folder],
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "-d",
+            folder,
+        ],  # not --quiet: it hides warnings
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -93,6 +101,12 @@ def test_the_readme_is_short_and_keeps_its_promises():
         assert picture.stat().st_size <= 200_000, picture
 
 
+def test_the_index_lists_every_decision():
+    folder = ROOT / "docs/decisions"
+    listed = re.findall(r"\(([a-z-]+\.md)\)", (folder / "index.md").read_text())
+    assert sorted([*listed, "index.md"]) == sorted(path.name for path in folder.iterdir())
+
+
 def commands():
     """Every command line of ours in the pages: (page, words)."""
     for path in WRITTEN:
@@ -109,7 +123,8 @@ def options(words):
     while hasattr(command, "commands") and not rest[0].startswith("-"):
         assert rest[0] in command.commands, rest
         command = command.commands[rest.pop(0)]
-    return {"--help", *(o for p in command.params for o in (*p.opts, *p.secondary_opts))}, rest
+    given = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    return {"--help", *given}, rest
 
 
 def test_the_pages_use_commands_and_options_that_exist():
