@@ -173,7 +173,7 @@ class SlideResult(Recorded):
     """The result of one slide.
 
     `features` float32 [N, D] are the CLS tokens in canonical order; `tiles` has a row for every
-    planned tile, with columns as in `TILE_COLUMNS` plus one attention column a task
+    planned tile, with columns as in `TILE_COLUMNS` plus one attention column per task
     (``prob_<task>``). Both stay out of the JSON; they are None on a result loaded from disk.
     """
 

@@ -61,7 +61,7 @@ class EncoderSpec(Sparse):
 class Gate(Strict):
     """What an engine must reach on the user's own tiles before it may screen.
 
-    Cosines are of its tokens with the reference's, one a tile; centred ones of what is left when
+    Cosines are of its tokens with the reference's, one per tile; centred ones of what is left when
     the reference's mean token is taken from both, as tokens share a large part that says nothing of
     the tile (an untrained ViT's tokens in the wrong order still had cosines above 0.99). The
     overlap is the share of the tiles a task attends to most that both name; changes are in the
