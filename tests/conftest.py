@@ -26,7 +26,11 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes real data, so that `-m "not data"` leaves it out."""
+    """Mark what takes real data, so that `-m "not data"` leaves it out; let the longest begin.
+
+    Training everything takes minutes on one core: begun last, it would run alone.
+    """
+    items.sort(key=lambda item: item.path.name != "test_smoke.py")
     for item in items:
         if {"data_dir", "golden_dir"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("data")
