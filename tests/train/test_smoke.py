@@ -117,7 +117,7 @@ def test_the_default_bundle_is_made_again_in_small_and_screens_a_composed_slide(
     assert caution(made.manifest) in json.loads(found.read_text())["notices"]
     assert run(*words[:-1], "--smoke", "--force", cwd=home) == figures  # what is there is kept
     job = Job(home / "work", seed=1)  # and is for nothing else
-    with pytest.raises(TrainingError, match="of other settings, seed, engine or data"):
+    with pytest.raises(TrainingError, match="with other settings, seed, engine or data"):
         make_demo(pictures, home / "other", smoke_settings(), job)
     kept = home / "work" / "bags" / "train-known.npz"
     kept.write_bytes(kept.read_bytes()[:1000])
