@@ -5,6 +5,7 @@
     UnicasError                 anything below; catch this one to go on with the next slide
     ├── SlideError              a slide file (names the path)
     │   ├── UnsupportedSlideError   no installed reader understands the file
+    │   ├── SceneError              it is not clear which image of the file is the slide
     │   ├── SpacingError            the slide does not say how many micrometres a pixel is
     │   └── TileError               one tile cannot be read (carries its level-0 x, y)
     ├── BundleError             a model bundle: schema, missing file, wrong hash
@@ -23,6 +24,9 @@ A message names the file, the cause, and what to do next.
 from __future__ import annotations
 
 from pathlib import Path
+
+#: Scenes that one message lists.
+_LISTED = 20
 
 
 class UnicasError(Exception):
@@ -47,6 +51,23 @@ class UnsupportedSlideError(SlideError):
 
 class SpacingError(SlideError):
     """The slide carries no usable micrometres per pixel; the message names ``--mpp``."""
+
+
+class SceneError(SlideError):
+    """A file holds several images that may be the slide; `scenes` describes each.
+
+    The message lists them and names ``--scene``.
+    """
+
+    def __init__(self, path: str | Path, cause: str, scenes: tuple[str, ...]) -> None:
+        listed = "; ".join(f"{n}: {text}" for n, text in enumerate(scenes[:_LISTED], 1))
+        more = f"; and {len(scenes) - _LISTED} more" if len(scenes) > _LISTED else ""
+        super().__init__(path, f"{cause} ({listed}{more}); choose one with --scene")
+        self.what = cause
+        self.scenes = scenes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.what, self.scenes)
 
 
 class TileError(SlideError):

@@ -72,7 +72,7 @@ class Slide(ABC):
     bounds). QuPath shows the frame that begins at the bounds, which is ours.
 
     Pixels are the stored ones: no reader applies an embedded ICC profile, as OpenSlide, TRIDENT and
-    the published pipeline do not either.
+    the published pipeline do not either (`slide.icc` does, where a user asks for it).
     """
 
     path: Path
@@ -83,6 +83,10 @@ class Slide(ABC):
     levels: tuple[Level, ...]
     warnings: tuple[str, ...] = ()
     offset: tuple[int, int] = (0, 0)
+
+    def profile(self) -> bytes | None:
+        """Return the embedded ICC profile of level 0, None where there is none."""
+        return None
 
     @abstractmethod
     def read_level(self, level: Level, x: int, y: int, width: int, height: int) -> UInt8Image:

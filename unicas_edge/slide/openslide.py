@@ -15,17 +15,23 @@ from typing import Any
 import numpy as np
 
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.errors import SlideError, TileError, UnsupportedSlideError
+from unicas_edge.errors import SceneError, SlideError, TileError, UnsupportedSlideError
 from unicas_edge.slide.base import WHITE, Level, Slide
 from unicas_edge.slide.geometry import downsample_of
-from unicas_edge.slide.spacing import Hints, Stated, find_spacing
+from unicas_edge.slide.spacing import Hints, find_spacing, magnification, pair, resolution
 from unicas_edge.slide.tiff.survey import is_tiff, survey
+from unicas_edge.slide.vendors import vendor_of
 
 _INSTALL = "pip install 'unicas-edge[openslide]'"
 _GENERIC = "generic-tiff"
 _DICOM_AT = slice(128, 132)
-_MRXS_SUFFIX = ".mrxs"
 _CACHE_BYTES = 64 << 20
+_APERIO = "aperio"
+#: tiff.ResolutionUnit as OpenSlide spells it
+_UNITS = {"inch": 2, "centimeter": 3}
+#: Other vendors state the power of the lens alone: with an adapter before the camera MIRAX calls
+#: 0.24 um/px 20x, so that it says something only where nothing else does.
+_LENS = 1.0
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -45,8 +51,10 @@ def missing(path: Path, head: bytes) -> str:
     return f"{kind} is read by OpenSlide: {_INSTALL}" if kind else ""
 
 
-def open_slide(path: Path, mpp: float | None) -> Slide:
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
     """Return the open slide; `SlideError` with OpenSlide's own words where it does not open."""
+    if scene not in {None, 1}:
+        raise SceneError(path, f"has no scene {scene}: OpenSlide shows all on one canvas", ("all",))
     if not _installed():
         raise UnsupportedSlideError(path, f"the reader 'openslide' is not installed: {_INSTALL}")
     return OpenSlideSlide(path, mpp)
@@ -60,11 +68,12 @@ def _installed() -> bool:
 
 
 def _kind(path: Path, head: bytes) -> str | None:
-    """Return the name of a format that needs OpenSlide."""
+    """Return the name of a format that needs OpenSlide; None where a part of it is missing."""
     if head[_DICOM_AT] == b"DICM":
         return "DICOM"
-    if path.suffix.lower() == _MRXS_SUFFIX:
-        return "MRXS"
+    vendor = vendor_of(path)
+    if vendor is not None:
+        return vendor.name if vendor.openslide and not vendor.lacks(path) else None
     return survey(path).vendor if is_tiff(head) else None
 
 
@@ -113,6 +122,11 @@ class OpenSlideSlide(Slide):
             corner = round(x * level.downsample), round(y * level.downsample)
             raise TileError(self.path, *corner, f"OpenSlide: {error}") from error
         return _over_white(np.asarray(image))
+
+    def profile(self) -> bytes | None:
+        """As `Slide.profile`."""
+        found = self._handle.color_profile if self._handle is not None else None
+        return None if found is None else bytes(found.tobytes())
 
     def close(self) -> None:
         """Release the file."""
@@ -171,9 +185,16 @@ def _levels(size: tuple[int, int], handle: Any) -> tuple[Level, ...]:  # noqa: A
 
 def _hints(properties: dict[str, str]) -> Hints:
     """Return what OpenSlide's properties say about spacing."""
-    x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
-    tag = Stated(x or y or 0.0, y or x or 0.0, "openslide.mpp-x") if x or y else None
-    return Hints(tag, None, _number(properties.get("openslide.objective-power")))
+    vendor = properties.get("openslide.vendor")
+    mpp = pair(*(properties.get(f"openslide.mpp-{axis}") for axis in "xy"), "openslide.mpp-x")
+    across, down = (_number(properties.get(f"tiff.{axis}Resolution")) or 0.0 for axis in "XY")
+    unit = _UNITS.get(properties.get("tiff.ResolutionUnit", "inch"), 1)
+    power = _number(properties.get("openslide.objective-power"))
+    return Hints.of(
+        mpp,
+        resolution(across, down, unit) if vendor == _APERIO else None,
+        magnification(power) if vendor == _APERIO else magnification(power, _LENS),
+    )
 
 
 def _number(text: str | None) -> float | None:

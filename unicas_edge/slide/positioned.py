@@ -21,6 +21,12 @@ class PositionedFile:
         self.size = os.fstat(self._number).st_size
         self._pread = getattr(os, "pread", None)
 
+    def __enter__(self) -> PositionedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def read(self, count: int, offset: int) -> bytes:
         """Return `count` bytes from `offset`; fewer at the end of the file."""
         if self._pread is not None:

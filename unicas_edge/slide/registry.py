@@ -1,9 +1,9 @@
 """Which reader opens a path: built-in ones in order, then plug-ins, each asked by content.
 
 A reader is an object (a module will do) with ``accepts(path, head) -> bool``, where `head` is the
-file's first 4,096 bytes (b"" for a folder), and ``open_slide(path, mpp) -> Slide``. A third party
-offers one under the entry point group ``unicas_edge.readers``; the entry point's name is what
-``--reader`` takes.
+file's first 4,096 bytes (b"" for a folder), and ``open_slide(path, mpp) -> Slide``; one that knows
+scenes takes ``scene`` too. A third party offers one under the entry point group
+``unicas_edge.readers``; the entry point's name is what ``--reader`` takes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from unicas_edge.errors import SlideError, UnsupportedSlideError
 from unicas_edge.slide.base import Slide
+from unicas_edge.slide.vendors import vendor_of, why_not
 
 GROUP = "unicas_edge.readers"
 AUTO = "auto"
@@ -26,6 +27,8 @@ BUILT_IN = {
     "vips": "unicas_edge.slide.vips",
     "folder": "unicas_edge.slide.folder.slide",
 }
+#: Those that read any image, whoever made it.
+_PLAIN = frozenset({"tiff", "vips"})
 _HEAD = 4096
 
 
@@ -35,23 +38,26 @@ class Reader(Protocol):
     def accepts(self, path: Path, head: bytes) -> bool:
         """Return whether this reader understands the content."""
 
-    def open_slide(self, path: Path, mpp: float | None) -> Slide:
+    def open_slide(self, path: Path, mpp: float | None, **options: int) -> Slide:
         """Return the open slide; errors are `SlideError`."""
 
 
-def open_slide(path: str | Path, reader: str = AUTO, mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path, reader: str = AUTO, mpp: float | None = None, scene: int | None = None
+) -> Slide:
     """Return an open slide: a file, or a folder of fields.
 
-    `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says.
-    Raises `SlideError` (no such file, empty, damaged), `UnsupportedSlideError` (no reader),
-    `SpacingError` (um/px is missing).
+    `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says;
+    `scene`, from 1, chooses where a file holds several. Raises `SlideError` (no such file, empty,
+    damaged), `UnsupportedSlideError` (no reader), `SceneError` (which image is not clear),
+    `SpacingError` (um/px is missing, or said twice).
     """
     path = Path(path)
+    options = {} if scene is None else {"scene": scene}
     try:
         head = _head(path)
-        if reader != AUTO:
-            return _forced(path, head, reader).open_slide(path, mpp)
-        return _chosen(path, head).open_slide(path, mpp)
+        found = _chosen(path, head) if reader == AUTO else _forced(path, head, reader)
+        return found.open_slide(path, mpp, **options)
     except OSError as error:
         raise SlideError(path, f"cannot be read: {error.strerror or error}") from error
 
@@ -91,27 +97,33 @@ def _forced(path: Path, head: bytes, name: str) -> Reader:
             raise UnsupportedSlideError(path, f"no reader {name!r}; known: {', '.join(readers())}")
         reader = cast("Reader", named[0].load())
     if not reader.accepts(path, head):
-        raise UnsupportedSlideError(path, f"the reader {name!r} cannot read it{_hint(path, head)}")
+        hint = _hint(path, head)
+        said = f"the reader {name!r} cannot read it{'; ' if hint else ''}{hint}"
+        raise UnsupportedSlideError(path, said)
     return reader
 
 
 def _chosen(path: Path, head: bytes) -> Reader:
     """Return the first reader that understands the content."""
     broken: list[str] = []
-    for reader in _all(broken):
+    vendor = vendor_of(path)
+    for name, reader in _all(broken):
+        if vendor is not None and name in _PLAIN:
+            continue  # they would take its thumbnail for the slide
         if reader.accepts(path, head):
             return reader
     said = "".join(f"; {note}" for note in broken)
-    raise UnsupportedSlideError(path, f"{_kind(path)}{_hint(path, head)}{said}")
+    cause = _kind(path) if vendor is None else why_not(path, vendor)
+    raise UnsupportedSlideError(path, f"{_hint(path, head) or cause}{said}")
 
 
-def _all(broken: list[str]) -> Iterator[Reader]:
+def _all(broken: list[str]) -> Iterator[tuple[str, Reader]]:
     """Yield the built-in readers, then plug-ins; what cannot be imported is noted in `broken`."""
     for name in BUILT_IN:
-        yield _built_in(name)
+        yield name, _built_in(name)
     for point in entry_points(group=GROUP):
         try:
-            yield cast("Reader", point.load())
+            yield point.name, cast("Reader", point.load())
         except (ImportError, AttributeError) as error:
             broken.append(f"the plug-in reader {point.name!r} does not load: {error}")
 
@@ -130,4 +142,4 @@ def _hint(path: Path, head: bytes) -> str:
     """Return what to install for this content, as far as it can be told."""
     module = import_module("unicas_edge.slide.openslide")
     missing: str = module.missing(path, head)
-    return f"; {missing}" if missing else ""
+    return missing

@@ -20,13 +20,22 @@ from numpy.typing import NDArray
 
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import SlideError, TileError, UnsupportedSlideError
-from unicas_edge.slide.base import WHITE, Level, Slide
+from unicas_edge.slide.base import WHITE, Level, Slide, Spacing
 from unicas_edge.slide.byte_counts import content_of
 from unicas_edge.slide.cache import DecodedCache
 from unicas_edge.slide.geometry import downsample_of
 from unicas_edge.slide.jpeg import SOI, frame_of
 from unicas_edge.slide.spacing import Hints, Stated, find_spacing
-from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, Place, TileTable, read_tables
+from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, TileTable, read_tables
+from unicas_edge.slide.tiff.picture import (
+    COMPRESSION,
+    JPEG,
+    PHOTOMETRIC,
+    SUBSAMPLING,
+    YCBCR,
+    Picture,
+)
+from unicas_edge.slide.tiff.scenes import find_scene
 from unicas_edge.slide.tiff.survey import is_tiff, survey
 from unicas_edge.tiles.grid import Grid
 
@@ -38,10 +47,10 @@ MAX_PLAIN_PIXELS = 1 << 29
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CACHE_BYTES = 32 << 20
 _PLAIN_TILE = 256
-_MAX_PAGES = 100
-_MAX_SUB_IFDS = 32
-#: Relative difference of the aspect of a pyramid level from level 0, and rounding in pixels.
-_ASPECT, _ROUNDING = 0.02, 1.5
+#: TIFF compressions of libvips' own build: none, CCITT, LZW, JPEG, Deflate, PackBits, LZMA.
+_CODECS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001})
+_REMEDY = "save it again as a TIFF of JPEG tiles, for example with QuPath or bfconvert"
+_FRAME = Spacing(1.0, "the image's own frame")
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -51,14 +60,23 @@ def accepts(path: Path, head: bytes) -> bool:
     return head.startswith((_PNG, SOI + b"\xff"))
 
 
-def open_slide(path: Path, mpp: float | None) -> Slide:
-    """Return the open slide; `SlideError` where libvips cannot read it."""
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
+    """Return the open slide; `scene` counts from 1. `SlideError` where libvips cannot read it."""
     with path.open("rb") as file:
         head = file.read(16)
     try:
-        return VipsSlide(path, _tiff(path) if is_tiff(head) else _single(path, head), mpp)
+        source = _tiff(path, scene) if is_tiff(head) else _single(path, head)
+        return _spaced(path, source, mpp)
     except pyvips.Error as error:
         raise SlideError(path, _said(error)) from error
+
+
+def _spaced(path: Path, source: _Source, mpp: float | None) -> VipsSlide:
+    """Return the slide with its um/px and all warnings."""
+    spacing, notes = find_spacing(path, mpp, source.hints)
+    slide = VipsSlide(path, source.stored, spacing)
+    slide.warnings = (*source.warnings, *notes)
+    return slide
 
 
 @dataclass
@@ -96,12 +114,11 @@ class VipsSlide(Slide):
 
     reader = "vips"
 
-    def __init__(self, path: Path, source: _Source, mpp: float | None) -> None:
+    def __init__(self, path: Path, stored: list[_Stored], spacing: Spacing) -> None:
         self.path = path
-        self.spacing, notes = find_spacing(path, mpp, source.hints)
-        self.warnings = (*source.warnings, *notes)
-        self._stored = source.stored
-        sizes = [(int(s.image.width), int(s.image.height)) for s in source.stored]
+        self.spacing = spacing
+        self._stored = stored
+        sizes = [(int(s.image.width), int(s.image.height)) for s in stored]
         self.width, self.height = sizes[0]
         self.levels = tuple(
             Level(*size, downsample_of(sizes[0], size), index) for index, size in enumerate(sizes)
@@ -178,44 +195,58 @@ class VipsSlide(Slide):
         return regions[index]
 
 
-def _tiff(path: Path) -> _Source:
+def _tiff(path: Path, scene: int | None) -> _Source:
     """Return the pyramid of a TIFF."""
-    survey(path)
-    tables, hints = read_tables(path, path.stat().st_size)
-    notes: list[str] = []
-    places = _places(path, notes)
-    first = places[0, -1]
-    base = max(
-        (place for place in places if _alike(places[place], first)),
-        key=lambda place: (places[place].width, -place[0], -place[1]),
+    skeleton = survey(path)
+    found = find_scene(path, skeleton, scene, lambda p: _alone(path, p))
+    places = [p.place for p in found.scene.pictures if p.place is not None]
+    tables = read_tables(path, path.stat().st_size, places)
+    stored = [
+        _stored(path, _load(path, picture), tables.get(place))
+        for picture, place in zip(found.scene.pictures, places, strict=True)
+    ]
+    return _Source(stored, found.hints, found.warnings)
+
+
+def _alone(path: Path, picture: Picture) -> VipsSlide:
+    """Return one image of a TIFF as a slide, to be compared with another."""
+    try:
+        return VipsSlide(path, [_stored(path, _load(path, picture), None)], _FRAME)
+    except pyvips.Error as error:
+        raise SlideError(path, _said(error)) from error
+
+
+def _load(path: Path, picture: Picture) -> Any:  # noqa: ANN401
+    """Return the pipeline to an image of a TIFF; `SlideError` where libvips would misread it."""
+    if problem := _unreadable(picture):
+        raise UnsupportedSlideError(path, f"{problem}; {_REMEDY}")
+    page, sub = picture.place or (0, -1)
+    image = pyvips.Image.tiffload(
+        str(path), page=page, subifd=sub, access="random", fail_on="warning"
     )
-    levels = sorted(
-        (p for p in places if p != base and _is_level_of(places[p], places[base])),
-        key=lambda p: -int(places[p].width),
-    )
-    stored = [_stored(path, places[place], tables.get(place)) for place in (base, *levels)]
-    return _Source(stored, hints, tuple(notes))
+    return ycbcr_to_rgb(image) if _is_raw_ycbcr(picture) else image
 
 
-def _places(path: Path, notes: list[str]) -> dict[Place, Any]:
-    """Return the lazily loaded images of a TIFF; those libvips cannot read are noted."""
-    first = _load_page(path, (0, -1))
-    pages = min(_field(first, "n-pages", 1), _MAX_PAGES)
-    subs = min(_field(first, "n-subifds", 0), _MAX_SUB_IFDS)
-    wanted = [(page, -1) for page in range(1, pages)] + [(0, sub) for sub in range(subs)]
-    found = {(0, -1): first}
-    for place in wanted:
-        try:
-            found[place] = _load_page(path, place)
-        except pyvips.Error as error:
-            notes.append(f"image {place} of the TIFF is left out: {_said(error)}")
-    return found
+def _unreadable(picture: Picture) -> str | None:
+    """Return why libvips cannot read an image, or would read it wrongly."""
+    if picture.number(COMPRESSION, 1) not in _CODECS:
+        return f"its pixels are stored as {picture.codec}, which is not read here"
+    if _is_raw_ycbcr(picture) and set(picture.numbers.get(SUBSAMPLING, (2, 2))) != {1}:
+        return f"its colours are stored as subsampled YCbCr under {picture.codec}"
+    return None
 
 
-def _load_page(path: Path, place: Place) -> Any:  # noqa: ANN401
-    return pyvips.Image.tiffload(
-        str(path), page=place[0], subifd=place[1], access="random", fail_on="warning"
-    )
+def _is_raw_ycbcr(picture: Picture) -> bool:
+    """Return whether libvips hands out YCbCr as it is: it converts that of JPEG alone."""
+    return picture.number(PHOTOMETRIC, 1) == YCBCR and picture.number(COMPRESSION, 1) != JPEG
+
+
+def ycbcr_to_rgb(image: Any) -> Any:  # noqa: ANN401
+    """Return the RGB of full-range YCbCr by BT.601, as TIFF 6.0 and JFIF have it."""
+    offset = [0.0, -128.0, -128.0]
+    matrix = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
+    rgb = (image + offset).recomb(pyvips.Image.new_from_array(matrix))
+    return (rgb + 0.5).cast("uchar").copy(interpretation="srgb")
 
 
 def _single(path: Path, head: bytes) -> _Source:
@@ -228,7 +259,7 @@ def _single(path: Path, head: bytes) -> _Source:
     else:
         raise UnsupportedSlideError(path, "neither a TIFF nor a PNG or JPEG image")
     stated = Stated(1000 / image.xres, 1000 / image.yres, "image resolution")
-    return _Source([_stored(path, image, None)], Hints(resolution=stated))
+    return _Source([_stored(path, image, None)], Hints.of(stated))
 
 
 def _verify_jpeg(path: Path) -> None:
@@ -270,20 +301,6 @@ def _rgb(path: Path, image: Any) -> Any:  # noqa: ANN401
     if image.hasalpha():
         image = image.flatten(background=[WHITE] * 3)
     return image.extract_band(0, n=3).cast("uchar")
-
-
-def _alike(image: Any, other: Any) -> bool:  # noqa: ANN401
-    """Return whether two images show the same field in the same way."""
-    across, down = other.width / image.width, other.height / image.height
-    rounding = _ROUNDING * max(across, down) / min(image.width, image.height)
-    same_kind = (image.bands, image.format) == (other.bands, other.format)
-    return same_kind and abs(across - down) <= _ASPECT * across + rounding
-
-
-def _is_level_of(image: Any, base: Any) -> bool:  # noqa: ANN401
-    """Return whether an image is a smaller, alike and, as the base, tiled: not a thumbnail."""
-    tiled = [_field(i, "tile-width", 0) > 0 for i in (image, base)]
-    return image.width < base.width and _alike(image, base) and tiled[0] == tiled[1]
 
 
 def _field(image: Any, name: str, default: int) -> int:  # noqa: ANN401

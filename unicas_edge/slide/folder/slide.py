@@ -43,7 +43,7 @@ class FolderSlide(Slide):
     def __init__(self, path: Path, found: Fields, mpp: float | None) -> None:
         self.path = path
         um_px = found.um_px
-        hints = Hints(tag=Stated(um_px, um_px, "fields.csv") if um_px is not None else None)
+        hints = Hints.of(Stated(um_px, um_px, "fields.csv") if um_px is not None else None)
         self.spacing, notes = find_spacing(path, mpp, hints)
         self.warnings = (*found.warnings, *notes)
         self._fields: tuple[Field, ...] = found.fields

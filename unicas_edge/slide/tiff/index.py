@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +15,15 @@ from numpy.typing import NDArray
 
 from unicas_edge.errors import SlideError
 from unicas_edge.slide.jpeg import prefix_for
-from unicas_edge.slide.spacing import (
-    Hints,
-    magnification_in_description,
-    resolution_spacing,
-    tag_in_description,
-)
+from unicas_edge.slide.tiff.picture import ICC, JPEG_COLOURS, Place
 
 #: Pixels of one tile: 4096 x 4096, 48 MiB decoded.
 MAX_TILE_PIXELS = 1 << 24
 MAX_SIDE = 1 << 31
-_JPEG, _CONTIG, _TILE_WIDTH = 7, 1, 322
-#: PhotometricInterpretation -> (samples, colour); JPEG tiles of other kinds are left to pyvips.
-_COLOURS = {1: (1, "grey"), 2: (3, "rgb"), 6: (3, "ycbcr")}
-#: NewSubfileType bits: reduced, page, mask; Aperio's macro is reduced | 8.
-_PYRAMID_BITS = frozenset({0, 1})
-#: Pixel rounding of a pyramid level's size, in its own pixels.
-_ROUNDING = 1.5
-_ASPECT = 0.02
+#: Tiles of one image. A slide of 60 x 25 mm at 0.25 um/px has 366,000 of 256 pixels.
+MAX_TILES = 1_000_000
+MAX_PROFILE_BYTES = 16 << 20
+_CONTIG, _TILE_WIDTH = 1, 322
 
 Page = tifffile.TiffPage
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # never on the user's terminal
@@ -85,116 +75,80 @@ class TileTable:
 
 @dataclass(frozen=True, eq=False)
 class TiledImage(TileTable):
-    """Tiles that are JPEG streams of `colour`; `prefix` replaces the SOI of each."""
+    """Tiles that are JPEG streams; `tables` is their JPEGTables tag, `colour` what the tag says."""
 
-    prefix: bytes
+    tables: bytes
     colour: str
 
 
-@dataclass(frozen=True)
-class TiffIndex:
-    """The pyramid, finest first, and what the file says of its spacing."""
+def read_image(path: Path, size: int, place: Place) -> TiledImage:
+    """Return the JPEG-tiled image at `place` of a surveyed TIFF of `size` bytes.
 
-    images: tuple[TiledImage, ...]
-    hints: Hints
-    warnings: tuple[str, ...]
-
-
-#: (page, SubIFD or -1), as libtiff counts them
-Place = tuple[int, int]
+    `SlideError` where its tags lie.
+    """
+    with _opened(path) as tiff:
+        return _tiled_image(path, size, _page(path, tiff, place))
 
 
-def read_index(path: Path, size: int) -> TiffIndex:
-    """Return the index of a surveyed TIFF of `size` bytes; `SlideError` where its tags lie."""
-    with _opened(path) as (tiff, notes):
-        return _index(path, size, tiff, notes)
-
-
-def read_tables(path: Path, size: int) -> tuple[dict[Place, TileTable], Hints]:
-    """Return the tile tables of all tiled images of any compression, and hints at the spacing."""
-    with _opened(path) as (tiff, _):
-        tables = {
-            (number, sub): _table(path, size, page)
-            for number, top in enumerate(tiff.pages)
-            for sub, page in enumerate((top, *(getattr(top, "pages", None) or ())), start=-1)
+def read_tables(path: Path, size: int, places: Sequence[Place]) -> dict[Place, TileTable]:
+    """Return the tile tables of the images at `places` that are stored in interleaved tiles."""
+    with _opened(path) as tiff:
+        pages = {place: _page(path, tiff, place) for place in places}
+        return {
+            place: _table(path, size, page)
+            for place, page in pages.items()
             if _TILE_WIDTH in page.tags
             and int(page.planarconfig) == _CONTIG
             and page.imagedepth == 1
         }
-        return tables, _hints(tiff, tiff.pages.first)
+
+
+def read_profile(path: Path, place: Place) -> bytes | None:
+    """Return the ICC profile of an image, at most `MAX_PROFILE_BYTES`; None where it has none."""
+    with _opened(path) as tiff:
+        tag = _page(path, tiff, place).tags.get(ICC)
+        if tag is None or tag.count > MAX_PROFILE_BYTES:
+            return None
+        return bytes(tag.value)
+
+
+def _page(path: Path, tiff: tifffile.TiffFile, place: Place) -> Page:
+    """Return the page at a place of the survey; `SlideError` where tifffile finds none there."""
+    page = tiff.pages[place[0]]
+    if place[1] >= 0:
+        page = (page.pages or ())[place[1]]
+    if not isinstance(page, Page):
+        raise SlideError(path, f"image {place[0]} of the TIFF cannot be indexed")
+    return page
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
-    """Open the index and collect tifffile's warnings; all its errors become `SlideError`."""
-    with _logged() as notes:
-        try:
-            with tifffile.TiffFile(path, _multifile=False) as tiff:
-                yield tiff, notes
-        except SlideError:
-            raise
-        except Exception as error:  # tifffile raises whatever a hostile tag makes it stumble over
-            cause = f"the TIFF index cannot be read ({type(error).__name__}: {error})"
-            raise SlideError(path, cause) from error
-
-
-def _index(path: Path, size: int, tiff: tifffile.TiffFile, notes: list[str]) -> TiffIndex:
-    """Return the index of an open file."""
-    pages = [page for top in tiff.pages for page in (top, *(getattr(top, "pages", None) or ()))]
-    tiled = [page for page in pages if _is_tiled_jpeg(page)]
-    if not tiled:
-        raise SlideError(path, "holds no JPEG-tiled image of 8-bit grey, RGB or YCbCr")
-    base = max((p for p in tiled if _alike(p, tiled[0])), key=_size, default=tiled[0])
-    same = [page for page in tiled if _size(page) == _size(base)]
-    if len(same) > 1:
-        notes.append(f"{len(same)} images of {base.imagewidth} x {base.imagelength}: first is read")
-    levels = sorted(
-        (p for p in tiled if p.imagewidth < base.imagewidth and _alike(p, base)),
-        key=lambda page: -page.imagewidth,
-    )
-    images = tuple(_tiled_image(path, size, page) for page in (same[0], *levels))
-    _warn_outside(path, images, notes)
-    return TiffIndex(images, _hints(tiff, same[0]), tuple(dict.fromkeys(notes)))
-
-
-def _size(page: Page) -> tuple[int, int]:
-    return page.imagewidth, page.imagelength
-
-
-def _is_tiled_jpeg(page: Page) -> bool:
-    """Return whether the fast path decodes the page: JPEG tiles, 8 bits, samples interleaved."""
-    samples = _COLOURS.get(int(page.photometric), (0, ""))[0]
-    return (
-        _TILE_WIDTH in page.tags  # not `is_tiled`, which a width of 0 turns off
-        and int(page.compression) == _JPEG
-        and page.samplesperpixel == samples
-        and page.bitspersample == 8
-        and (samples == 1 or int(page.planarconfig) == _CONTIG)
-        and page.imagedepth == 1
-        and int(page.subfiletype) in _PYRAMID_BITS
-    )
-
-
-def _alike(page: Page, base: Page) -> bool:
-    """Return whether a page shows the same field as `base`: thumbnails and labels differ."""
-    if min(*_size(page), *_size(base)) < 1 or page.photometric != base.photometric:
-        return False
-    across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
-    rounding = _ROUNDING * max(across, down) / min(_size(page))
-    return abs(across - down) <= _ASPECT * across + rounding
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open the index; all of tifffile's errors become `SlideError`."""
+    try:
+        with tifffile.TiffFile(path, _multifile=False) as tiff:
+            yield tiff
+    except SlideError:
+        raise
+    except Exception as error:  # tifffile raises whatever a hostile tag makes it stumble over
+        cause = f"the TIFF index cannot be read ({type(error).__name__}: {error})"
+        raise SlideError(path, cause) from error
 
 
 def _tiled_image(path: Path, size: int, page: Page) -> TiledImage:
     """Return the checked table of a page of JPEG tiles."""
-    colour = _COLOURS[int(page.photometric)][1]
-    prefix = prefix_for(page.jpegtables or b"", colour)
-    return TiledImage(**vars(_table(path, size, page)), prefix=prefix, colour=colour)
+    if page.imagedepth != 1:
+        raise SlideError(path, f"claims tiles {page.imagedepth} pixels deep")
+    colour = JPEG_COLOURS[int(page.photometric)][1]
+    tables = page.jpegtables or b""
+    prefix_for(tables, colour)  # tables that are none are found now
+    return TiledImage(**vars(_table(path, size, page)), tables=tables, colour=colour)
 
 
 def _table(path: Path, size: int, page: Page) -> TileTable:
     """Return the checked tile table of a page; `SlideError` where sizes and lists disagree."""
     width, height, tile_width, tile_height = (
-        int(n) for n in (*_size(page), page.tilewidth, page.tilelength)
+        int(n) for n in (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength)
     )
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise SlideError(path, f"claims an image of {width} x {height} pixels")
@@ -206,6 +160,8 @@ def _table(path: Path, size: int, page: Page) -> TileTable:
         raise SlideError(
             path, f"claims {width} x {height} pixels, {needed} tiles, but lists only {listed}"
         )
+    if needed > MAX_TILES:
+        raise SlideError(path, f"claims {needed:,} tiles; at most {MAX_TILES:,} are read")
     offsets, counts = (
         np.asarray(table[:needed], np.uint64) for table in (page.dataoffsets, page.databytecounts)
     )
@@ -215,8 +171,12 @@ def _table(path: Path, size: int, page: Page) -> TileTable:
     return TileTable(width, height, tile_width, tile_height, samples, offsets, counts, outside)
 
 
-def _warn_outside(path: Path, images: tuple[TiledImage, ...], notes: list[str]) -> None:
-    """Note tiles that lie outside the file; a slide that has none inside is an error."""
+def outside_notes(path: Path, images: tuple[TiledImage, ...]) -> list[str]:
+    """Return what is to be said of tiles that lie outside the file.
+
+    `SlideError` where none of the first image lies inside.
+    """
+    notes = []
     for image in images:
         bad, all_stored = int(image.outside.sum()), int((image.counts > 0).sum())
         if bad and bad == all_stored and image is images[0]:
@@ -226,47 +186,4 @@ def _warn_outside(path: Path, images: tuple[TiledImage, ...], notes: list[str]) 
                 f"{bad} of {len(image.counts)} tiles of the {image.width} x {image.height} image "
                 "lie outside the file; it is truncated or damaged"
             )
-
-
-def _hints(tiff: tifffile.TiffFile, base: Page) -> Hints:
-    """Return what the tags say about spacing."""
-    first = tiff.pages.first
-    text = str(first.description or "")
-    x, y, unit = (base.tags.valueof(code) for code in (282, 283, 296))
-    resolution = None
-    if x is not None and y is not None:
-        resolution = resolution_spacing(_ratio(x), _ratio(y), int(unit or 2))
-    return Hints(tag_in_description(text), resolution, magnification_in_description(text))
-
-
-def _ratio(value: object) -> float:
-    """Return a RATIONAL tag as a float, 0 where it is none."""
-    if isinstance(value, tuple) and len(value) == 2 and value[1]:
-        return float(value[0]) / float(value[1])
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-@contextmanager
-def _logged() -> Iterator[list[str]]:
-    """Collect what tifffile logs on this thread meanwhile."""
-    notes: list[str] = []
-    handler = _Collector(notes)
-    logger = logging.getLogger("tifffile")
-    logger.addHandler(handler)
-    try:
-        yield notes
-    finally:
-        logger.removeHandler(handler)
-
-
-class _Collector(logging.Handler):
-    """Keeps the warnings of one thread."""
-
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._notes, self._thread = notes, threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message if this thread logged it."""
-        if record.thread == self._thread and len(self._notes) < 20:
-            self._notes.append(f"tifffile: {record.getMessage()}")
+    return notes

@@ -7,21 +7,24 @@ decode gives every stored resolution at a half, a quarter and an eighth too, so 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.errors import TileError
-from unicas_edge.slide.base import WHITE, Level, Slide
+from unicas_edge.errors import SlideError, TileError
+from unicas_edge.slide.base import WHITE, Level, Slide, Spacing
 from unicas_edge.slide.byte_counts import content_of
 from unicas_edge.slide.cache import DecodedCache
 from unicas_edge.slide.geometry import downsample_of
-from unicas_edge.slide.jpeg import decode_into, frame_of, without_jfif
+from unicas_edge.slide.jpeg import colour_of, decode_into, frame_of, prefix_for, without_jfif
 from unicas_edge.slide.positioned import PositionedFile
 from unicas_edge.slide.spacing import find_spacing
-from unicas_edge.slide.tiff.index import TiffIndex, TiledImage, read_index
+from unicas_edge.slide.tiff.index import TiledImage, outside_notes, read_image, read_profile
+from unicas_edge.slide.tiff.picture import Picture, Place
+from unicas_edge.slide.tiff.scenes import find_scene, only_fast
 from unicas_edge.slide.tiff.survey import is_tiff, survey
 from unicas_edge.tiles.grid import Grid
 
@@ -30,6 +33,8 @@ _REDUCTIONS = (1, 2, 4, 8)
 _CACHE_BYTES = 32 << 20
 #: A JPEG larger than its pixels, with room for tables, is none; it would only cost time.
 _SLACK = 65536
+#: Of an image that is only compared with another.
+_FRAME = Spacing(1.0, "the image's own frame")
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -37,20 +42,56 @@ def accepts(path: Path, head: bytes) -> bool:
     if not is_tiff(head):
         return False
     found = survey(path)
-    return found.has_rgb_jpeg_tiles and found.vendor is None
+    return found.vendor is None and only_fast(found)
 
 
-def open_slide(path: Path, mpp: float | None) -> Slide:
-    """Return the open slide of a path that `accepts` took.
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
+    """Return the open slide of a path that `accepts` took; `scene` counts from 1.
 
-    `SlideError` where its index lies, `SpacingError` without um/px.
+    `SlideError` where its index lies, `SceneError` where it is not clear which image is the slide,
+    `SpacingError` without um/px.
     """
-    file = PositionedFile(path)
-    try:
-        return TiffSlide(path, file, read_index(path, file.size), mpp)
-    except BaseException:
-        file.close()
-        raise
+    skeleton = survey(path)
+    with PositionedFile(path) as file:
+        images = _Images(path, file.size)
+    found = find_scene(path, skeleton, scene, lambda p: TiffSlide(path, (images.at(p),), _FRAME))
+    stored = tuple(images.at(picture) for picture in found.scene.pictures)
+    spacing, notes = find_spacing(path, mpp, found.hints)
+    outside = outside_notes(path, stored)
+    slide = TiffSlide(path, stored, spacing, found.scene.base.place)
+    slide.warnings = (*outside, *found.warnings, *notes)
+    return slide
+
+
+class _Images:
+    """The indexed images of a file, each read once."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path, self._size = path, size
+        self._known: dict[Place, TiledImage] = {}
+
+    def at(self, picture: Picture) -> TiledImage:
+        """Return the index of a picture; `SlideError` where it lies, or is not of JPEG tiles."""
+        place = picture.place
+        if not picture.fast or place is None:
+            raise SlideError(
+                self._path, f"the image of {picture} is not of JPEG tiles: {picture.codec}"
+            )
+        if place not in self._known:
+            self._known[place] = read_image(self._path, self._size, place)
+        return self._known[place]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The first bytes of a stream, its colour, and what replaces its SOI."""
+
+    data: bytes
+    colour: str
+    prefix: bytes
+
+
+_NO_HEAD = _Head(b"", "", b"")
 
 
 class TiffSlide(Slide):
@@ -59,21 +100,25 @@ class TiffSlide(Slide):
     reader = "tiff"
 
     def __init__(
-        self, path: Path, file: PositionedFile, index: TiffIndex, mpp: float | None
+        self,
+        path: Path,
+        images: tuple[TiledImage, ...],
+        spacing: Spacing,
+        place: Place | None = None,
     ) -> None:
         self.path = path
-        self.spacing, notes = find_spacing(path, mpp, index.hints)
-        self.warnings = (*index.warnings, *notes)
-        self._file = file
-        self._images = index.images
-        self.width, self.height = index.images[0].width, index.images[0].height
-        self.levels = _levels(index.images)
+        self.spacing = spacing
+        self._place = place
+        self._file = PositionedFile(path)
+        self._images = images
+        self.width, self.height = images[0].width, images[0].height
+        self.levels = _levels(images)
         self._cache = DecodedCache(_CACHE_BYTES)
-        self._heads = [b""] * len(index.images)
+        self._heads = [_NO_HEAD] * len(images)
         self._whole = {
             (image.tile_width, level.downsample): (level, image)
             for level in reversed(self.levels)
-            for image in [index.images[level.index]]
+            for image in [images[level.index]]
             if level.reduce == 1
             and image.tile_width == image.tile_height
             and float(image.tile_width * level.downsample).is_integer()
@@ -116,6 +161,10 @@ class TiffSlide(Slide):
                 part[:] = tile[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]]
         return canvas
 
+    def profile(self) -> bytes | None:
+        """As `Slide.profile`."""
+        return None if self._place is None else read_profile(self.path, self._place)
+
     def content(self, grid: Grid) -> NDArray[np.float64] | None:
         """As `Slide.content`, from TileByteCounts."""
         return content_of(self._images[0], grid)
@@ -147,12 +196,12 @@ class TiffSlide(Slide):
             if not data:
                 out.fill(WHITE)
                 return
-            if image.colour == "rgb":
-                data = without_jfif(data)
             head = self._heads[level.index]
-            if not head or not data.startswith(head):
-                self._heads[level.index] = _checked_head(image, data)
-            decode_into(image.prefix + data[2:], out)
+            if not head.data or not data.startswith(head.data):
+                head = self._heads[level.index] = _checked_head(image, data)
+            if head.colour == "rgb":
+                data = without_jfif(data)
+            decode_into(head.prefix + data[2:], out)
         except (ValueError, OSError, MemoryError) as error:
             raise self._error(level, number, f"does not decode: {error}") from error
 
@@ -197,12 +246,12 @@ def _levels(images: tuple[TiledImage, ...]) -> tuple[Level, ...]:
     )
 
 
-def _checked_head(image: TiledImage, data: bytes) -> bytes:
-    """Return the stream up to its frame header, which agrees with the tile; else `ValueError`.
+def _checked_head(image: TiledImage, data: bytes) -> _Head:
+    """Return what a stream says up to its frame header, which agrees with the tile.
 
-    The header decides, not the TIFF's subsampling tag. Tiles of one image share these bytes, so
-    that a comparison spares parsing the next. A header that claims 65535 x 65535 pixels ends here,
-    before anything is allocated.
+    The header decides, not the TIFF's tags of subsampling and colour. Tiles of one image share
+    these bytes, so that a comparison spares parsing the next. A header that claims 65535 x 65535
+    pixels is a `ValueError` here, before anything is allocated.
     """
     frame = frame_of(data)
     said = frame.width, frame.height, frame.components, frame.precision
@@ -211,4 +260,6 @@ def _checked_head(image: TiledImage, data: bytes) -> bytes:
         raise ValueError(
             f"the JPEG frame's width, height, components and bits are {said}; the tile's are {tile}"
         )
-    return data[: frame.end]
+    whole = frame_of(prefix_for(image.tables, "") + data[2:])  # markers may be in the tables
+    colour = colour_of(whole, image.colour)
+    return _Head(data[: frame.end], colour, prefix_for(image.tables, colour))

@@ -1,25 +1,43 @@
-"""A first look at a TIFF: whether its skeleton is sound, and which scanner's dialect it speaks.
+"""A first look at a TIFF: whether its skeleton is sound, and what images it says it holds.
 
 Walks IFDs and SubIFDs with a cap on everything, before any library trusts the file. What passes
-has no loop, no more than `MAX_IFDS` directories, and no tag value outside the file.
+has no loop, no more than `MAX_IFDS` directories, no tag value outside the file, and no text that a
+library could choke on.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from unicas_edge.errors import SlideError
 from unicas_edge.slide.positioned import PositionedFile
+from unicas_edge.slide.tiff.picture import (
+    DESCRIPTION,
+    NDPI,
+    NUMBERS,
+    RATIOS,
+    SUB_IFDS,
+    TEXTS,
+    Picture,
+    Place,
+    Survey,
+)
+
+__all__ = ["MAX_IFDS", "Survey", "is_tiff", "survey"]
 
 MAX_IFDS = 1000
 MAX_TAGS = 4096
-_MAX_SAMPLES = 16
+_MAX_VALUES = 16
 #: Bytes of one tag's value: four million tiles, a slide half a million pixels square.
 MAX_TAG_BYTES = 32 << 20
 #: Bytes of all tag values together.
 MAX_ALL_TAG_BYTES = 96 << 20
+#: Bytes of an ImageDescription or another text. Libraries copy it on their stack, or recurse into
+#: it: 8 MB end the process. OME-XML of a slide has some kilobytes.
+MAX_TEXT_BYTES = 2 << 20
 
 _SIZES = {
     1: 1,
@@ -40,9 +58,8 @@ _SIZES = {
     18: 8,
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-
-BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES = 258, 259, 262, 270, 277
-PLANAR, SOFTWARE, TILE_WIDTH, SUB_IFDS, XMP, NDPI = 284, 305, 322, 330, 700, 65420
+_RATIONAL = 5
+_ASCII = 2
 #: Tags whose values tifffile reads at once; theirs must lie inside the file.
 _READ_AT_ONCE = frozenset(
     {
@@ -77,55 +94,9 @@ _READ_AT_ONCE = frozenset(
         50839,
     }
 )
-_JPEG = 7
-#: (SamplesPerPixel, PhotometricInterpretation): grey, RGB, YCbCr
-_JPEG_COLOURS = frozenset({(1, 1), (3, 2), (3, 6)})
-_JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
 _HEAD = 65536
 #: A classic TIFF cannot be larger; NDPI alone goes on, with high words in places of its own.
 _CLASSIC_LIMIT = 2**32 - 1
-
-
-@dataclass
-class Survey:
-    """What the walk found in the first IFD; `text` values are cut after 64 KiB."""
-
-    path: Path
-    ifds: int = 0
-    ndpi: bool = False
-    text: dict[int, bytes] = field(default_factory=dict)
-    numbers: dict[int, list[int]] = field(default_factory=dict)
-    tiled: bool = False
-
-    def number(self, code: int, default: int) -> int:
-        """Return the first value of an integer tag of the first IFD."""
-        return next(iter(self.numbers.get(code, ())), default)
-
-    @property
-    def has_rgb_jpeg_tiles(self) -> bool:
-        """Return whether the first image is tiles of 8-bit JPEG in RGB, YCbCr or grey."""
-        samples = self.number(SAMPLES, 1)
-        return (
-            self.tiled
-            and self.number(COMPRESSION, 1) == _JPEG
-            and (samples, self.number(PHOTOMETRIC, 0)) in _JPEG_COLOURS
-            and set(self.numbers.get(BITS, ())) == {8}
-            and (samples == 1 or self.number(PLANAR, 1) == 1)
-        )
-
-    @property
-    def vendor(self) -> str | None:
-        """The dialect that only OpenSlide reads rightly, or None."""
-        description, software = self.text.get(DESCRIPTION, b""), self.text.get(SOFTWARE, b"")
-        told = {
-            "Hamamatsu NDPI": self.ndpi,
-            "Philips TIFF": software.startswith(b"Philips"),
-            "Trestle": software.startswith(b"MedScan"),
-            "Leica SCN": b"leica-microsystems.com/scn" in description,
-            "Ventana BIF": b"iScan" in self.text.get(XMP, b""),
-            "JPEG 2000 TIFF": self.number(COMPRESSION, 1) in _JPEG_2000,
-        }
-        return next((name for name, yes in told.items() if yes), None)
 
 
 @dataclass(frozen=True)
@@ -191,17 +162,24 @@ class _Walk:
             self._found.ndpi = True
             return self._found
         nobody: frozenset[int] = frozenset()
-        waiting = [(self._unpack(self._layout.offset, 8 if big else 4), nobody)]
+        start: Place | None = (0, -1)
+        waiting = deque([(self._unpack(self._layout.offset, 8 if big else 4), nobody, start)])
         while waiting and not self._found.ndpi:
-            offset, before = waiting.pop()
+            offset, before, place = waiting.pop()
             if offset:
-                waiting.extend((n, before | {offset}) for n in self._ifd(offset, before))
-        if not self._found.ifds:
+                here = before | {offset}
+                for following, known in self._ifd(offset, before, place):
+                    # what a SubIFD chains may have a place that is yet to come
+                    add = waiting.appendleft if known is None else waiting.append
+                    add((following, here, known))
+        if not self._found.pictures and not self._found.ndpi:
             raise self._error("the TIFF holds no image")
         return self._found
 
-    def _ifd(self, offset: int, before: frozenset[int]) -> list[int]:
-        """Visit one IFD; return the offsets of its SubIFDs and of the next one.
+    def _ifd(
+        self, offset: int, before: frozenset[int], place: Place | None
+    ) -> list[tuple[int, Place | None]]:
+        """Visit one IFD; return the offsets and places of its SubIFDs and of the next one.
 
         `before` are the IFDs that lead here. tifffile both lists SubIFDs and chains them, so that
         one that was seen by another way is no loop.
@@ -220,14 +198,16 @@ class _Walk:
         width = struct.calcsize(self._layout.entry)
         data = self._exactly(count * width, start)
         entries = [data[i * width : (i + 1) * width] for i in range(count)]
-        self._found.ifds += 1
         if any(struct.unpack_from(self._layout.order + "H", entry)[0] == NDPI for entry in entries):
             self._found.ndpi = True  # its own 64-bit scheme: left to OpenSlide
             return []
         tags = [self._tag(entry, start + i * width) for i, entry in enumerate(entries)]
-        self._note({tag.code: tag for tag in tags})
+        self._found.pictures.append(self._picture({tag.code: tag for tag in tags}, place))
         following = self._unpack(self._layout.offset, start + count * width)
-        return [following, *reversed(self._sub_ifds(tags))]
+        top = place is not None and place[1] < 0
+        page = place[0] if place is not None else 0
+        subs = [(n, (page, k) if top else None) for k, n in enumerate(self._sub_ifds(tags))]
+        return [(following, (page + 1, -1) if top else None), *reversed(subs)]
 
     def _sub_ifds(self, tags: list[_Tag]) -> list[int]:
         """Return the offsets of the IFDs that hang from this one."""
@@ -244,6 +224,11 @@ class _Walk:
         offset = place + struct.calcsize(self._layout.entry) - len(value)
         if not inline:
             offset = struct.unpack(self._layout.offset, value)[0]
+        if size > MAX_TEXT_BYTES and (kind == _ASCII or code == DESCRIPTION):
+            raise self._error(
+                f"its {_name(code)} is a text of {size:,} bytes; at most {MAX_TEXT_BYTES:,} are "
+                "read: save the slide again without it"
+            )
         if code in _READ_AT_ONCE:
             self._bytes += size
             if size > MAX_TAG_BYTES or self._bytes > MAX_ALL_TAG_BYTES:
@@ -254,18 +239,24 @@ class _Walk:
                 )
         return _Tag(code, kind, count, size, offset)
 
-    def _note(self, tags: dict[int, _Tag]) -> None:
-        """Record what the first IFD tells about the file."""
-        if self._found.ifds > 1:
-            return
-        for code in (BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR):
-            if code in tags:
-                self._found.numbers[code] = self._integers(tags[code], _MAX_SAMPLES)
-        self._found.tiled = TILE_WIDTH in tags
-        for code in (DESCRIPTION, SOFTWARE, XMP):
-            if code in tags:
-                tag = tags[code]
-                self._found.text[code] = self._file.read(min(tag.size, _HEAD), tag.offset)
+    def _picture(self, tags: dict[int, _Tag], place: Place | None) -> Picture:
+        """Return what the directory of one image says."""
+        numbers = {c: tuple(self._integers(tags[c], _MAX_VALUES)) for c in NUMBERS if c in tags}
+        ratios = {c: self._ratio(tags[c]) for c in RATIOS if c in tags}
+        whole = place == (0, -1)  # OME-XML says in the first what all of them are
+        text = {c: self._text(tags[c], whole=whole) for c in TEXTS if c in tags}
+        return Picture(place, numbers, ratios, text, frozenset(tags))
+
+    def _ratio(self, tag: _Tag) -> float:
+        """Return a RATIONAL tag, 0 where it is none."""
+        if tag.kind != _RATIONAL or not tag.count:
+            return 0.0
+        over, under = struct.unpack(self._layout.order + "II", self._exactly(8, tag.offset))
+        return over / under if under else 0.0
+
+    def _text(self, tag: _Tag, *, whole: bool) -> bytes:
+        most = MAX_TEXT_BYTES if whole and tag.code == DESCRIPTION else _HEAD
+        return self._file.read(min(tag.size, most), tag.offset)
 
     def _integers(self, tag: _Tag, most: int) -> list[int]:
         """Return up to `most` values of an integer tag; none where it is no integer tag."""
@@ -293,3 +284,7 @@ class _Walk:
 
     def _error(self, cause: str) -> SlideError:
         return SlideError(self._path, cause)
+
+
+def _name(code: int) -> str:
+    return "ImageDescription" if code == DESCRIPTION else f"TIFF tag {code}"
