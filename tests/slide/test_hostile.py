@@ -112,7 +112,12 @@ CASES = {
     "offsets of text": ([base(t324=(ASCII, b"abcdefghi"))], {}, "", True),
     "offset list outside": ([raw(324, LONG, 9, 2**31)], {}, "tag 324 lies outside the file", True),
     "offset list of 16 GB": ([raw(324, LONG, 2**32 - 1, 100)], {}, "claims 17179869180", True),
-    "description of 4 GB": ([raw(270, ASCII, 2**32 - 1, 8)], {}, "ImageDescription is a text of 4,294,967,295", True),
+    "description of 4 GB": (
+        [raw(270, ASCII, 2**32 - 1, 8)],
+        {},
+        "ImageDescription is a text of 4,294,967,295",
+        True,
+    ),
     "IFD loop": ([base(), base()], {"loop_to": 0}, "IFDs form a loop", True),
     "IFD that is its own next": ([base()], {"loop_to": 0}, "IFDs form a loop", True),
     "SubIFD outside": ([base(t330=(LONG, [2**32 - 2]))], {}, "outside the file", True),

@@ -17,6 +17,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.core.hashing import FileHash
 from unicas_edge.engines import EngineOptions, open_encoder
+from unicas_edge.errors import SlideError
 from unicas_edge.result import SlideInfo, SlideResult
 from unicas_edge.screening.feed import Progress, content_scores, feed, fit_colour
 from unicas_edge.screening.options import Options
@@ -24,6 +25,9 @@ from unicas_edge.screening.session import Session
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
 from unicas_edge.slide.formats import slide_files
+from unicas_edge.slide.icc import IccSlide
+from unicas_edge.slide.probe import check, check_size
+from unicas_edge.tiles.colour import ICC
 from unicas_edge.tiles.grid import Limit, grid_for, tile_limit
 from unicas_edge.tiles.plan import plan
 
@@ -67,10 +71,10 @@ class Screener:
         Raises an error of the `UnicasError` tree; single unreadable tiles are recorded instead.
         """
         begin = time.perf_counter()
-        report = progress or _silent
+        report = _within(self.options.timeout, path, progress or _silent)
         mpp = mpp or self.options.mpp
         with (
-            open_slide(path, self.options.reader, mpp) as slide,
+            self._opened(path, mpp) as slide,
             FileHash(slide_files(slide.path)) as digest,
         ):
             result = self._diagnose(slide, report)
@@ -79,9 +83,23 @@ class Screener:
             overview = slide.overview(OVERVIEW_SIDE)
             return Screened(result, overview, _top_tiles(slide, result))
 
+    def _opened(self, path: str | Path, mpp: float | None) -> Slide:
+        """Return the open slide, in the colours of its ICC profile where that is asked for."""
+        options = self.options
+        slide = open_slide(path, options.reader, mpp, options.scene, options.max_decode_mb)
+        if options.colour != ICC:
+            return slide
+        try:
+            return IccSlide(slide)
+        except BaseException:
+            slide.close()
+            raise
+
     def _diagnose(self, slide: Slide, progress: Progress) -> SlideResult:
         begin = time.perf_counter()
+        check_size(slide)
         grid = grid_for(self.bundle, slide.width, slide.height, slide.spacing.um_px)
+        check(slide, grid)
         limit = tile_limit(self.bundle, self.options.max_tiles)
         scores = content_scores(slide, grid, limit, progress)
         cells = plan(grid, scores.values if scores else None, limit)
@@ -108,6 +126,22 @@ class Screener:
         warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
         timings = {"plan": planned, **result.timings_seconds}
         return result.model_copy(update={"warnings": warnings, "timings_seconds": timings})
+
+
+def _within(seconds: float, path: str | Path, progress: Progress) -> Progress:
+    """Return `progress` that ends the slide with a `SlideError` after so many seconds."""
+    end = time.monotonic() + seconds
+
+    def report(stage: str, done: int, total: int) -> None:
+        if time.monotonic() > end:
+            raise SlideError(
+                path,
+                f"took longer than {seconds:g} s ({stage}: {done:,} of {total:,} tiles); "
+                "--timeout allows more",
+            )
+        progress(stage, done, total)
+
+    return report
 
 
 def screen(

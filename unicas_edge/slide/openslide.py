@@ -51,8 +51,11 @@ def missing(path: Path, head: bytes) -> str:
     return f"{kind} is read by OpenSlide: {_INSTALL}" if kind else ""
 
 
-def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
+def open_slide(
+    path: Path, mpp: float | None, scene: int | None = None, max_decode_mb: int | None = None
+) -> Slide:
     """Return the open slide; `SlideError` with OpenSlide's own words where it does not open."""
+    del max_decode_mb  # it decodes tiles, whatever the file
     if scene not in {None, 1}:
         raise SceneError(path, f"has no scene {scene}: OpenSlide shows all on one canvas", ("all",))
     if not _installed():
@@ -186,12 +189,12 @@ def _levels(size: tuple[int, int], handle: Any) -> tuple[Level, ...]:  # noqa: A
 def _hints(properties: dict[str, str]) -> Hints:
     """Return what OpenSlide's properties say about spacing."""
     vendor = properties.get("openslide.vendor")
-    mpp = pair(*(properties.get(f"openslide.mpp-{axis}") for axis in "xy"), "openslide.mpp-x")
+    x, y = (properties.get(f"openslide.mpp-{axis}") for axis in "xy")
     across, down = (_number(properties.get(f"tiff.{axis}Resolution")) or 0.0 for axis in "XY")
     unit = _UNITS.get(properties.get("tiff.ResolutionUnit", "inch"), 1)
     power = _number(properties.get("openslide.objective-power"))
     return Hints.of(
-        mpp,
+        pair(x, y, "openslide.mpp-x"),
         resolution(across, down, unit) if vendor == _APERIO else None,
         magnification(power) if vendor == _APERIO else magnification(power, _LENS),
     )

@@ -2,8 +2,9 @@
 
 A reader is an object (a module will do) with ``accepts(path, head) -> bool``, where `head` is the
 file's first 4,096 bytes (b"" for a folder), and ``open_slide(path, mpp) -> Slide``; one that knows
-scenes takes ``scene`` too. A third party offers one under the entry point group
-``unicas_edge.readers``; the entry point's name is what ``--reader`` takes.
+scenes takes ``scene`` too, one that decodes images as a whole ``max_decode_mb``. A third party
+offers one under the entry point group ``unicas_edge.readers``; the entry point's name is what
+``--reader`` takes.
 """
 
 from __future__ import annotations
@@ -43,17 +44,23 @@ class Reader(Protocol):
 
 
 def open_slide(
-    path: str | Path, reader: str = AUTO, mpp: float | None = None, scene: int | None = None
+    path: str | Path,
+    reader: str = AUTO,
+    mpp: float | None = None,
+    scene: int | None = None,
+    max_decode_mb: int | None = None,
 ) -> Slide:
     """Return an open slide: a file, or a folder of fields.
 
     `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says;
-    `scene`, from 1, chooses where a file holds several. Raises `SlideError` (no such file, empty,
+    `scene`, from 1, chooses where a file holds several; `max_decode_mb` bounds what has to be
+    decoded as a whole. Raises `SlideError` (no such file, empty,
     damaged), `UnsupportedSlideError` (no reader), `SceneError` (which image is not clear),
     `SpacingError` (um/px is missing, or said twice).
     """
     path = Path(path)
-    options = {} if scene is None else {"scene": scene}
+    given = {"scene": scene, "max_decode_mb": max_decode_mb}
+    options = {key: value for key, value in given.items() if value is not None}
     try:
         head = _head(path)
         found = _chosen(path, head) if reader == AUTO else _forced(path, head, reader)

@@ -67,4 +67,4 @@ def _grey(slide: Slide, x: float, y: float, side: int, factor: float) -> NDArray
         tile = slide.read(round(x), round(y), size, factor * side / size)
     except TileError:
         return None
-    return tile.mean(axis=2).ravel()
+    return np.asarray(tile.mean(axis=2, dtype=np.float64).ravel())

@@ -22,7 +22,9 @@ from unicas_edge.errors import UnicasError
 from unicas_edge.tiles.normalise import IDENTITY
 from unicas_edge.tiles.quality import CELLULAR_BELOW
 
-MODES = ("none", "white-balance", "reinhard")
+#: `icc` is done by the slide itself (`slide.icc`), before anything is fitted.
+ICC = "icc"
+MODES = ("none", "white-balance", "reinhard", ICC)
 WHITE = 245.0  # where a background lies that is bright but not clipped
 MIN_PIXELS = 256
 #: Tissue that varies less than coding noise, in CIELAB units, would only have its noise enlarged;
@@ -71,7 +73,7 @@ def fit(mode: str, pixels: NDArray[np.uint8], target: Target | None = None) -> C
     """
     if mode not in MODES:
         raise UnicasError(f"no colour mode {mode!r}; known: {', '.join(MODES)}")
-    if mode == "none":
+    if mode in {"none", ICC}:
         return ColourFit(mode, IDENTITY.copy(), 0)
     if mode == "white-balance":
         return _white_balance(pixels)

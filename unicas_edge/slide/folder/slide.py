@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.errors import SlideError, TileError
+from unicas_edge.errors import SceneError, SlideError, TileError
 from unicas_edge.slide.base import WHITE, Level, Slide
 from unicas_edge.slide.byte_counts import carries_information
 from unicas_edge.slide.cache import DecodedCache
@@ -30,8 +30,13 @@ def accepts(path: Path, head: bytes) -> bool:
     return is_folder_of_fields(path)
 
 
-def open_slide(path: Path, mpp: float | None) -> Slide:
+def open_slide(
+    path: Path, mpp: float | None, scene: int | None = None, max_decode_mb: int | None = None
+) -> Slide:
     """Return the folder as a slide; um/px comes from ``fields.csv`` or `mpp`."""
+    del max_decode_mb  # a field has a limit of its own
+    if scene not in {None, 1}:
+        raise SceneError(path, f"has no scene {scene}", ("the folder",))
     return FolderSlide(path, find_fields(path), mpp)
 
 

@@ -23,6 +23,8 @@ MAX_SIDE = 1 << 31
 #: Tiles of one image. A slide of 60 x 25 mm at 0.25 um/px has 366,000 of 256 pixels.
 MAX_TILES = 1_000_000
 MAX_PROFILE_BYTES = 16 << 20
+#: Of more tiles than this at least one in a thousand differs from the others.
+_MANY = 4_000
 _CONTIG, _TILE_WIDTH = 1, 322
 
 Page = tifffile.TiffPage
@@ -165,10 +167,20 @@ def _table(path: Path, size: int, page: Page) -> TileTable:
     offsets, counts = (
         np.asarray(table[:needed], np.uint64) for table in (page.dataoffsets, page.databytecounts)
     )
+    _refuse_copies(path, offsets)
     limit = np.uint64(size)
     outside = (counts > limit) | (offsets > limit - np.minimum(counts, limit))
     samples = int(page.samplesperpixel)
     return TileTable(width, height, tile_width, tile_height, samples, offsets, counts, outside)
+
+
+def _refuse_copies(path: Path, offsets: NDArray[np.uint64]) -> None:
+    """Refuse an image whose tiles are all the same few: a small file that takes hours to read."""
+    stored = offsets[offsets > 0]
+    if len(stored) > _MANY and (different := len(np.unique(stored))) * _MANY < len(stored) * 4:
+        raise SlideError(
+            path, f"its {len(stored):,} tiles are {different:,} different ones, repeated"
+        )
 
 
 def outside_notes(path: Path, images: tuple[TiledImage, ...]) -> list[str]:

@@ -97,14 +97,14 @@ def chosen(path: Path, layout: Layout, scene: int | None) -> Scene:
         raise SceneError(path, f"has no scene {scene}", _listed(layout))
     if scene is None and len(layout.scenes) > 1:
         raise SceneError(path, f"holds {len(layout.scenes)} scenes", _listed(layout))
-    found = layout.scenes[(scene or 1) - 1]
-    if found.base.grey and found.planes > 1:
+    read = layout.scenes[(scene or 1) - 1]
+    if read.base.grey and read.planes > 1:
         raise SlideError(
             path,
-            f"holds {found.planes} greyscale images of {found.base}: channels of fluorescence, or "
+            f"holds {read.planes} greyscale images of {read.base}: channels of fluorescence, or "
             "colours stored apart; save it with red, green and blue in one image",
         )
-    return found
+    return read
 
 
 def _listed(layout: Layout) -> tuple[str, ...]:
