@@ -168,7 +168,9 @@ def _placed(picture: Picture, scenes: list[Scene], compare: Match) -> bool:
         if picture.is_sub and _page(picture) != _page(scene.base):
             continue
         if picture.size == scene.base.size and _alike(picture, scene.base):
-            if not picture.is_sub and compare(scene.base, picture) is not False:
+            # channels of one field need not look alike, and are refused together
+            alike = picture.grey or compare(scene.base, picture) is not False
+            if alike and not picture.is_sub:
                 scenes[number] = replace(scene, planes=scene.planes + 1)
                 return True
         elif any(picture.size == level.size for level in scene.levels):
