@@ -123,6 +123,7 @@ def adapt_data(
     slides: int,
     mixture: Mixture,
     *,
+    batch: int,
     size: int,
     mean: Triple,
     std: Triple,
@@ -148,5 +149,6 @@ def adapt_data(
         size,
         mean,
         std,
+        batch,
         identity={"pictures": digest(pools.values())},
     )

@@ -20,6 +20,7 @@ from unicas_edge.train.demo.data import (
     adapt_data,
 )
 from unicas_edge.train.demo.job import Job
+from unicas_edge.train.encoder.adapt.data import BATCH
 from unicas_edge.train.encoder.adapt.fit import AdaptSettings, adapt
 from unicas_edge.train.encoder.files import NAME, save_encoder, start_from
 from unicas_edge.train.encoder.model import VisionTransformer
@@ -35,12 +36,13 @@ FOR_SLIDES = (HELD, EVERYTHING)
 class EncoderSettings:
     """How encoders are adapted: to cells and tiles, and those for slides mostly to tiles then.
 
-    For the tiles of each so many `slides` are composed.
+    For the tiles of each so many `slides` are composed; a step takes `batch` images.
     """
 
     first: AdaptSettings = field(default_factory=AdaptSettings)
     second: AdaptSettings = field(default_factory=lambda: AdaptSettings(steps=280, lr=2e-4))
     slides: int = 60
+    batch: int = BATCH
 
 
 def encoder_bundle(data: DemoData, encoder: str, settings: EncoderSettings, job: Job) -> Bundle:
@@ -52,11 +54,11 @@ def encoder_bundle(data: DemoData, encoder: str, settings: EncoderSettings, job:
     if target.exists():
         return Bundle.load(target)
     begun = partial(_pretrained, ARCHITECTURES[ARCHITECTURE].vit)
-    _adapted(data, encoder, settings.first, CELLS_AND_TILES, settings.slides, begun, run, job)
+    _adapted(data, encoder, settings.first, CELLS_AND_TILES, settings, begun, run, job)
     if encoder in FOR_SLIDES:
         begun = partial(start_from, run / NAME, ARCHITECTURES[ARCHITECTURE].vit)
         run = run.with_name(f"{encoder}-tiles")
-        _adapted(data, encoder, settings.second, MOSTLY_TILES, settings.slides, begun, run, job)
+        _adapted(data, encoder, settings.second, MOSTLY_TILES, settings, begun, run, job)
     # int8 a channel: 15 MB; cosine of the tokens above 0.9999
     made: Bundle = export_encoder(
         run / NAME, target, architecture=ARCHITECTURE, storage="int8"
@@ -73,7 +75,7 @@ def _adapted(
     encoder: str,
     settings: AdaptSettings,
     mixture: Mixture,
-    slides: int,
+    whole: EncoderSettings,
     begun: Callable[[], VisionTransformer],
     run: Path,
     job: Job,
@@ -85,8 +87,9 @@ def _adapted(
     seen = adapt_data(
         data,
         encoder,
-        slides,
+        whole.slides,
         mixture,
+        batch=whole.batch,
         size=kind.vit.size,
         mean=kind.mean,
         std=kind.std,

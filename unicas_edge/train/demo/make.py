@@ -34,6 +34,7 @@ from unicas_edge.train.demo.slides import (
     judged_aggregator,
     shipped_aggregator,
 )
+from unicas_edge.train.encoder.adapt.data import BATCH
 from unicas_edge.train.encoder.adapt.fit import AdaptSettings
 from unicas_edge.train.encoder.pretrained import model_path
 from unicas_edge.train.evaluate.figures import write_report
@@ -69,7 +70,7 @@ def smoke_settings() -> DemoSettings:
     """Return settings that take every step of the way, and learn next to nothing."""
     recipe = Recipe(rows=4, columns=4)
     return DemoSettings(
-        EncoderSettings(AdaptSettings(steps=2), AdaptSettings(steps=1), 1),
+        EncoderSettings(AdaptSettings(steps=1), AdaptSettings(steps=1), 1, batch=8),
         SlideSets(8, 8, 8, recipe, recipe, 1),
         AggregatorSettings(GuideSettings(steps=4), FitSettings(lr=2e-4, epochs=1, batch=4)),
         Probing(epochs=1),
@@ -79,7 +80,10 @@ def smoke_settings() -> DemoSettings:
 def _claim(job: Job, settings: DemoSettings, data: DemoData) -> None:
     """Note in the job's folder what it is for; `TrainingError` where it is for something else."""
     counts = {name: len(cells) for name, cells in data.cells.items()}
-    told = {"settings": asdict(settings), "seed": job.seed, "engine": job.engine, "data": counts}
+    kept = asdict(settings)
+    if settings.encoder.batch == BATCH:
+        del kept["encoder"]["batch"]  # a folder made before there was a choice
+    told = {"settings": kept, "seed": job.seed, "engine": job.engine, "data": counts}
     text = json.dumps(told, indent=1, sort_keys=True)
     record = job.work / "demo.json"
     with output_errors(record):

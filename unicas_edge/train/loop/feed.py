@@ -20,6 +20,8 @@ def seed_all(*numbers: int) -> None:
     torch.manual_seed(int(seeds[2]))
 
 
+#: Steps that do not repay starting a process.
+_FEW = 2
 #: The last number of a seed: what is drawn for.
 BATCH, LOSS, VALIDATION, SETUP = 0, 1, 2, 3
 
@@ -41,7 +43,10 @@ def batches_from(
     """Return the batches of `steps` in order; `workers` processes make them ahead (0: this one).
 
     They are spawned and not forked, which decoders' threads do not survive: `make` must pickle.
+    A few steps are made in this process, as starting another takes longer; a batch depends on its
+    step alone.
     """
+    workers = workers if len(steps) > _FEW else 0
     made = StepBatches(make, seed, rank)
     loader: Iterable[Any] = DataLoader(
         made,

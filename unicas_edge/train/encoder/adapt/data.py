@@ -26,6 +26,8 @@ from unicas_edge.train.compose.slide import Composer
 from unicas_edge.train.encoder.views import cell_view, restained, tile_view
 
 TILE_SOURCE = "tiles"
+#: Images of a step, all sources together.
+BATCH = 64
 _QUALITY = 95
 #: A cell's picture is made so large at most: an encoder is shown 220 to 224 pixels.
 _LARGEST = 320
@@ -75,7 +77,7 @@ class AdaptData:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    batch_size: int = 64
+    batch_size: int = BATCH
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def batch(self, step: int) -> dict[str, Batch]:
