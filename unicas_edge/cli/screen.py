@@ -113,18 +113,20 @@ def screen(
     limit = _max_tiles(max_tiles)
     try:
         with Supervisor() as supervisor:  # first: its process loads while this one goes on
-            from unicas_edge.cli.console import Console
             from unicas_edge.engines import EngineOptions
-            from unicas_edge.screening.batch import screen_all
             from unicas_edge.screening.options import Options
             from unicas_edge.screening.wire import Setup
-            from unicas_edge.slide.find import find_targets
 
             engine = EngineOptions(
                 backend, precision, num_workers, batch, allow_unverified=allow_unverified
             )
             user = Options(limit, mpp, reader, colour, engine)
             supervisor.begin(Setup(bundle, profile, user))
+
+            from unicas_edge.cli.console import Console
+            from unicas_edge.screening.batch import screen_all
+            from unicas_edge.slide.find import find_targets
+
             targets = find_targets(source, recursive=recursive)
             with Console(supervisor.loaded(), output, quiet=quiet, as_json=as_json) as console:
                 ok = screen_all(

@@ -44,7 +44,7 @@ class Attempt:
             times = "twice" if count == MOST else f"{count} times"
             raise SlideError(
                 slide,
-                f"ended the process that screened it {times} ({found['cause']}); "
+                f"ended the process {times} ({found['cause']}); "
                 "not tried again; --force tries it again",
             )
         with output_errors(self.path):

@@ -8,11 +8,11 @@ from pathlib import Path, PurePath
 
 _SIGNALS = {
     "SIGSEGV": "segmentation fault",
-    "SIGBUS": "bus error: a file became shorter while it was read, or its disk failed",
-    "SIGKILL": "killed, perhaps for want of memory",
-    "SIGABRT": "aborted: a library found its own memory damaged, or an impossible state",
+    "SIGBUS": "bus error (a file became shorter while it was read, or its disk failed)",
+    "SIGKILL": "killed, perhaps for want of memory,",
+    "SIGABRT": "abort (a library found its own memory damaged, or an impossible state)",
     "SIGFPE": "arithmetic error in a library",
-    "SIGILL": "illegal instruction: a library needs another processor",
+    "SIGILL": "illegal instruction (a library needs another processor)",
     "SIGSYS": "forbidden system call",
     "SIGXCPU": "limit of processor time",
     "SIGXFSZ": "limit of file size",
@@ -22,9 +22,9 @@ _STATUSES = {
     0xC0000005: "access violation",
     0xC0000006: "a file could not be read in",
     0xC0000017: "out of memory",
-    0xC000001D: "illegal instruction: a library needs another processor",
+    0xC000001D: "illegal instruction (a library needs another processor)",
     0xC00000FD: "stack overflow",
-    0xC0000409: "aborted: a library found its own memory damaged",
+    0xC0000409: "abort (a library found its own memory damaged)",
 }
 _FRAME = re.compile(r'File "([^"]{1,500})", line (\d{1,7}) in (\S{1,100})')
 _MAX_BYTES = 1 << 16

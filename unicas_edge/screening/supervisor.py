@@ -20,8 +20,6 @@ from unicas_edge.screening.process import Process, SilentError
 if TYPE_CHECKING:
     from unicas_edge.screening.outcome import Outcome
 
-#: How the error of a slide begins that took the process with it.
-CRASH = "ended the process that screened it"
 #: Seconds without any progress after which a slide is given up. An engine has its own limit for a
 #: batch, which is shorter.
 HANG_SECONDS = 600.0
@@ -109,9 +107,9 @@ class Supervisor:
             try:
                 message = process.next(limit)
             except SilentError:
-                return f"ended for want of progress for {limit:g} s while {wire.DOING[stage]}"
+                return f"no progress for {limit:g} s while {wire.DOING[stage]}"
             if message is None:
-                return f"{CRASH}: {process.cause()} while {wire.DOING[stage]}{process.place()}"
+                return f"{process.cause()} while {wire.DOING[stage]}{process.place()}"
             if not isinstance(message, wire.Stage):
                 return cast("Outcome", message)
             stage = _stage(stage, message)
@@ -163,4 +161,4 @@ def _lost(order: wire.Order, cause: str, attempts: int) -> Outcome:
     from unicas_edge.screening.outcome import failed  # noqa: PLC0415 - it needs numpy
 
     then = "--force tries it again" if attempts >= MOST else "a second run tries it once more"
-    return failed(order.name, order.path, f"{order.path}: {cause}; {then}")
+    return failed(order.name, order.path, f"{order.path}: ended the process: {cause}; {then}")
