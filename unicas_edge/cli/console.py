@@ -28,12 +28,11 @@ from rich.progress import (
 from rich.text import Text
 
 from unicas_edge.report.pictures.overview import OVERVIEW
-from unicas_edge.result import NOTICE, UNVERIFIED, SlideResult, caution
+from unicas_edge.result import NOTICE, UNVERIFIED, SlideResult, Weights, caution
 
 if TYPE_CHECKING:
-    from unicas_edge.bundle import Bundle
-    from unicas_edge.screening.batch import Outcome
     from unicas_edge.screening.feed import Progress as Report
+    from unicas_edge.screening.outcome import Outcome
 
 _STAGES = {"rank": "ranking", "tiles": "tiles"}
 _COLOURS = {"positive": "red", "negative": "green", "unsatisfactory": "yellow"}
@@ -60,8 +59,8 @@ def _bars(console: rich.console.Console, *, quiet: bool) -> Progress:
 class Console:
     """Prints what `run.screen_all` reports, in one of three modes: person, quiet, JSON."""
 
-    def __init__(self, bundle: Bundle, output: Path, *, quiet: bool, as_json: bool) -> None:
-        self._caution = caution(bundle.manifest)
+    def __init__(self, weights: Weights, output: Path, *, quiet: bool, as_json: bool) -> None:
+        self._caution = caution(weights)
         self._output = output
         self._quiet = quiet or as_json
         self._json = as_json

@@ -107,37 +107,37 @@ def screen(
     code 0: every slide was screened. 1: a slide failed, or too little of it could be read. 2: wrong
     arguments.
     """
-    from unicas_edge.bundle import Bundle
-    from unicas_edge.cli.console import Console
-    from unicas_edge.engines import EngineOptions
-    from unicas_edge.screening.batch import screen_all
-    from unicas_edge.screening.options import Options
-    from unicas_edge.screening.profile import profiled
-    from unicas_edge.slide.find import find_targets
+    from unicas_edge.screening.supervisor import Supervisor
 
-    engine = EngineOptions(
-        backend,
-        precision,
-        num_workers,
-        _number(batch_size, "auto"),
-        allow_unverified=allow_unverified,
-    )
-    user = Options(_max_tiles(max_tiles), mpp, reader, colour, engine)
-    loaded = Bundle.load(bundle)
-    options = profiled(profile, loaded, user)
-    targets = find_targets(source, recursive=recursive)
+    batch = _number(batch_size, "auto")
+    limit = _max_tiles(max_tiles)
     try:
-        with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
-            ok = screen_all(
-                targets,
-                output,
-                loaded,
-                options,
-                console,
-                force=force,
-                skip_existing=skip_existing,
-                arguments=sys.argv[1:],
+        with Supervisor() as supervisor:  # first: its process loads while this one goes on
+            from unicas_edge.engines import EngineOptions
+            from unicas_edge.screening.options import Options
+            from unicas_edge.screening.wire import Setup
+
+            engine = EngineOptions(
+                backend, precision, num_workers, batch, allow_unverified=allow_unverified
             )
+            user = Options(limit, mpp, reader, colour, engine)
+            supervisor.begin(Setup(bundle, profile, user))
+
+            from unicas_edge.cli.console import Console
+            from unicas_edge.screening.batch import screen_all
+            from unicas_edge.slide.find import find_targets
+
+            targets = find_targets(source, recursive=recursive)
+            with Console(supervisor.loaded(), output, quiet=quiet, as_json=as_json) as console:
+                ok = screen_all(
+                    targets,
+                    output,
+                    supervisor,
+                    console,
+                    force=force,
+                    skip_existing=skip_existing,
+                    arguments=sys.argv[1:],
+                )
     except KeyboardInterrupt:
         typer.echo(
             "interrupted: finished results are kept; to continue, run the same command", err=True

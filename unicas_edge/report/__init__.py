@@ -1,66 +1,30 @@
-"""Stage 7: a result becomes files, each written whole or not at all."""
+"""Stage 7: a result becomes files, each written whole or not at all.
+
+Names are imported when first used: who keeps the summary of a batch needs no HDF5 and no pictures.
+"""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from unicas_edge.report.pictures.contact import TilePixels as TilePixels
+    from unicas_edge.report.pictures.contact import top_places as top_places
+    from unicas_edge.report.result_json import load_result as load_result
+    from unicas_edge.report.writing import write_result as write_result
 
-from unicas_edge.core.files import STAGING, output_errors, sync_folder
-from unicas_edge.errors import OutputError
-from unicas_edge.report.features_h5 import FEATURES, write_features_h5
-from unicas_edge.report.geojson import ANNOTATIONS, write_geojson
-from unicas_edge.report.pictures.contact import CONTACT, TilePixels, top_places, write_contact
-from unicas_edge.report.pictures.overview import OVERVIEW, write_overview
-from unicas_edge.report.result_json import RESULT, load_result, result_bytes, write_result_json
-from unicas_edge.report.tiles_csv import TILES, write_tiles_csv
-from unicas_edge.result import SlideResult
+_HOMES = {
+    "TilePixels": "pictures.contact",
+    "load_result": "result_json",
+    "top_places": "pictures.contact",
+    "write_result": "writing",
+}
 
 __all__ = ["TilePixels", "load_result", "top_places", "write_result"]
 
 
-def write_result(
-    folder: str | Path,
-    result: SlideResult,
-    overview: NDArray[np.uint8],
-    top_tile_pixels: TilePixels,
-) -> None:
-    """Write every file of one slide into `folder`, ``result.json`` last: its presence means whole.
-
-    `overview` is the whole slide at any size, uint8 RGB [h, w, 3]; `top_tile_pixels` gives uint8
-    RGB [tile_px, tile_px, 3] by level-0 (x, y), as a callable or a mapping that holds
-    `top_places(result)`. The files are written into a folder of their own and moved in together, so
-    that a full disk costs no older result and two results never mix. `OutputError` where the
-    folder does not take the files.
-    """
-    folder = Path(folder)
-    if result.tiles is None:
-        raise OutputError(
-            f"{folder}: a result without its tile table cannot be written; screen the slide again"
-        )
-    result_bytes(result)  # a result that no file can hold must not cost the older one
-    staging = folder / STAGING
-    with output_errors(folder):
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-    try:
-        write_tiles_csv(staging / TILES, result.tiles)
-        write_features_h5(staging / FEATURES, result)
-        write_geojson(staging / ANNOTATIONS, result)
-        write_overview(staging / OVERVIEW, result, overview)
-        write_contact(staging / CONTACT, result, top_tile_pixels)
-        write_result_json(staging / RESULT, result)
-        _move_in(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _move_in(staging: Path, folder: Path) -> None:
-    """Put finished files in the place of older ones; without ``result.json`` nothing counts."""
-    with output_errors(folder):
-        (folder / RESULT).unlink(missing_ok=True)
-        for name in (TILES, FEATURES, ANNOTATIONS, OVERVIEW, CONTACT, RESULT):
-            (staging / name).replace(folder / name)
-        sync_folder(folder)
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,56 +1,36 @@
 """Many slides into one output folder: resume, share the work, go on past bad slides.
 
 Each slide is claimed under a lock of the operating system before it is looked at, so that several
-processes may run on one folder; a process that dies releases its slide.
+processes may run on one folder; a process that dies releases its slide. Who looks at it is given:
+a `Supervisor`, whose process may crash, or a `Job` in this one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from unicas_edge import __version__
-from unicas_edge.bundle import Bundle
-from unicas_edge.errors import SlideError, UnicasError
-from unicas_edge.report import write_result
-from unicas_edge.result import SlideResult
-from unicas_edge.screening.feed import Progress
-from unicas_edge.screening.options import Options
-from unicas_edge.screening.output_folder import ELSEWHERE, FAILED, OutputFolder, slide_names
-from unicas_edge.screening.screener import Screener, readable
+from unicas_edge.errors import OutputError
+from unicas_edge.screening.outcome import ELSEWHERE, Outcome, failed
+from unicas_edge.screening.output_folder import OutputFolder, slide_names
+from unicas_edge.screening.wire import Order
 from unicas_edge.slide.find import Target
-from unicas_edge.slide.formats import slide_files
 
-#: done: screened now; kept: an earlier result stands; elsewhere: another process has it;
-#: conflict: a result made otherwise is in the way, and stands; failed: see `error`.
-DONE, KEPT, CONFLICT = "done", "kept", "conflict"
-#: screened, but not seen well enough for a decision
-UNSATISFACTORY = "unsatisfactory"
+#: Called with (stage, done, total), as `feed.Progress`, which is not imported: it would load numpy.
+Progress = Callable[[str, int, int], None]
 
 
-_CONFLICT = (
-    "holds a result of another slide, bundle or settings; --force replaces it, "
-    "--skip-existing keeps it"
-)
+class Screening(Protocol):
+    """Who screens: `supervisor.Supervisor`, or `job.Job`."""
 
+    def ready(self) -> None:
+        """Wait until slides can come; an error ends the batch."""
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one slide. `ok` is False where a person has to look at the file."""
-
-    name: str
-    path: Path
-    status: str
-    ok: bool = True
-    folder: Path | None = None
-    result: SlideResult | None = None
-    error: str | None = None
+    def screen(self, order: Order, progress: Progress) -> Outcome:
+        """Return what became of a slide, whatever goes wrong with it."""
 
 
 class Reporter(Protocol):
@@ -69,8 +49,7 @@ class Reporter(Protocol):
 def screen_all(
     targets: Sequence[Target],
     output: Path,
-    bundle: Bundle,
-    options: Options,
+    screening: Screening,
     reporter: Reporter,
     *,
     force: bool = False,
@@ -87,15 +66,16 @@ def screen_all(
     names = slide_names([target.path for target in targets])
     counts: Counter[str] = Counter()
     ok = True
-    with folder.run(arguments) as log, Screener(bundle, options) as screener:
-        job = _Job(folder, screener, force=force, skip_existing=skip_existing)
+    with folder.run(arguments) as log:
+        batch = _Batch(folder, screening, force=force, skip_existing=skip_existing)
         todo = list(zip(names, targets, strict=True))
         # What another process has is waited for at the end: it may fail or be killed.
         for wait in (False, True):
             again = []
             for number, (name, target) in enumerate(todo, 1):
+                screening.ready()
                 with reporter.slide(name, number, len(todo)) as progress:
-                    outcome = job.screen(name, target, progress, wait=wait)
+                    outcome = batch.screen(name, target, progress, wait=wait)
                 if outcome.status == ELSEWHERE:
                     again.append((name, target))
                     continue
@@ -108,93 +88,31 @@ def screen_all(
     return ok
 
 
-def resume_key(path: Path, screener: Screener) -> str:
-    """Return what makes two runs the same: files (name, size, time), bundle, settings, version.
-
-    `auto` stands for the engine and precision that it came to: another one is another result.
-
-    `OSError` where the slide's files cannot be looked at.
-    """
-    found = [(file.name, file.stat()) for file in slide_files(path)]
-    facts = {
-        "path": readable(path.absolute()),
-        "files": [(readable(name), about.st_size, about.st_mtime_ns) for name, about in found],
-        "bundle": screener.bundle.digest,
-        "version": __version__,
-        **_telling(screener.options),
-        "backend": screener.encoder.name,
-        "precision": screener.encoder.precision,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _telling(options: Options) -> dict[str, Any]:
-    """Return the settings that can change a result; how much is read ahead cannot."""
-    silent = ("readers", "queue_batches", "memory_mb", "profile")
-    return {key: value for key, value in options.recorded().items() if key not in silent}
-
-
-class _Job:
+class _Batch:
     """How one slide of the run is treated."""
 
     def __init__(
-        self, folder: OutputFolder, screener: Screener, *, force: bool, skip_existing: bool
+        self, folder: OutputFolder, screening: Screening, *, force: bool, skip_existing: bool
     ) -> None:
         self._folder = folder
-        self._screener = screener
+        self._screening = screening
         self._force = force
         self._skip_existing = skip_existing
 
     def screen(self, name: str, target: Target, progress: Progress, *, wait: bool) -> Outcome:
         """Return what became of a slide; whatever goes wrong, the next one gets its turn."""
         if target.problem is not None:
-            return self._failed(name, target.path, f"{target.path}: {target.problem}")
+            return failed(name, target.path, f"{target.path}: {target.problem}")
         try:
             with self._folder.claim(name, wait=wait) as slot:
                 if slot is None:
                     return Outcome(name, target.path, ELSEWHERE)
-                return self._claimed(name, slot, target, progress)
-        except UnicasError as error:
-            return self._failed(name, target.path, str(error))
-        except Exception as error:  # a plug-in's or our own defect: named, not hidden
-            cause = f"{type(error).__name__}: {error}; this is a defect, please report it"
-            return self._failed(name, target.path, f"{target.path}: {cause}")
+                return self._screening.screen(self._order(name, slot, target), progress)
+        except OutputError as error:
+            return failed(name, target.path, str(error))
 
-    def _claimed(self, name: str, slot: Path, target: Target, progress: Progress) -> Outcome:
-        options = self._screener.options
-        mpp = target.mpp or options.mpp
-        try:
-            key = f"{resume_key(target.path, self._screener)[:32]}-{mpp}"
-        except FileNotFoundError as error:
-            raise SlideError(target.path, "no such file; check the path") from error
-        except OSError as error:
-            raise SlideError(target.path, f"cannot be read: {error.strerror}") from error
-        existing = self._folder.existing(name)
-        if existing is not None and not self._again(name):
-            if self._skip_existing or existing.settings.get("resume_key") == key:
-                return _outcome(name, target.path, slot, existing, KEPT)
-            return Outcome(name, target.path, CONFLICT, ok=False, error=f"{slot}: {_CONFLICT}")
-        screened = self._screener.screen(target.path, mpp=mpp, resume_key=key, progress=progress)
-        write_result(slot, screened.result, screened.overview, screened.top_tiles)
-        return _outcome(name, target.path, slot, screened.result)
-
-    def _again(self, name: str) -> bool:
-        """With `force` everything is screened again, but not what another process just made."""
-        return self._force and not self._folder.made_by_another_since_start(name)
-
-    def _failed(self, name: str, path: Path, error: str) -> Outcome:
-        return Outcome(name, path, FAILED, ok=False, error=error)
-
-
-def _outcome(
-    name: str, path: Path, folder: Path, result: SlideResult, status: str | None = None
-) -> Outcome:
-    satisfactory = result.adequacy.satisfactory
-    return Outcome(
-        name,
-        path,
-        status or (DONE if satisfactory else UNSATISFACTORY),
-        ok=satisfactory or result.coverage.coverage == 1,
-        folder=folder,
-        result=result,
-    )
+    def _order(self, name: str, slot: Path, target: Target) -> Order:
+        # With `force` everything is screened again, but not what another process just made.
+        again = self._force and not self._folder.made_by_another_since_start(name)
+        marker = self._folder.marker(name)
+        return Order(name, target.path, slot, marker, target.mpp, again, self._skip_existing)

@@ -29,18 +29,15 @@ from unicas_edge.report.summary import (
     write_summary,
 )
 from unicas_edge.result import SlideResult
+from unicas_edge.screening.outcome import ELSEWHERE
 
-__all__ = ["ELSEWHERE", "FAILED", "OutputFolder", "RunLog", "slide_names"]
+__all__ = ["OutputFolder", "RunLog", "slide_names"]
 
 #: Seconds between two writings of a run's record; its beginning and end are always written.
 RECORD_EVERY = 5.0
 
 #: Seconds to wait for another process to rewrite the summary, which takes milliseconds.
 PATIENCE = 60.0
-
-#: Statuses that say nothing new about the slide: another process has it, and writes the row.
-ELSEWHERE = "elsewhere"
-FAILED = "failed"
 
 
 class OutputFolder:
@@ -90,6 +87,10 @@ class OutputFolder:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # empty: the slide failed, and a folder would look like a result
             lock.release()
+
+    def marker(self, name: str) -> Path:
+        """Return the file in which attempts on a slide are counted (`attempts.Attempt`)."""
+        return self._locks / f"attempt-{name}.json"
 
     def existing(self, name: str) -> SlideResult | None:
         """Return the complete result of a slide, or None.

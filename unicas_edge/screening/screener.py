@@ -15,16 +15,15 @@ from typing import Any
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.core.hashing import FileHash
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import SlideError
 from unicas_edge.result import SlideInfo, SlideResult
 from unicas_edge.screening.feed import Progress, content_scores, feed, fit_colour
 from unicas_edge.screening.options import Options
 from unicas_edge.screening.session import Session
+from unicas_edge.screening.steady import Steady
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
-from unicas_edge.slide.formats import slide_files
 from unicas_edge.slide.icc import IccSlide
 from unicas_edge.slide.probe import check, check_size
 from unicas_edge.tiles.colour import ICC
@@ -68,18 +67,16 @@ class Screener:
     ) -> Screened:
         """Return the result of one slide with its pictures; `mpp` goes before that of the options.
 
-        Raises an error of the `UnicasError` tree; single unreadable tiles are recorded instead.
+        Raises an error of the `UnicasError` tree, be it that the file changed meanwhile; single
+        unreadable tiles are recorded instead.
         """
         begin = time.perf_counter()
         report = _within(self.options.timeout, path, progress or _silent)
         mpp = mpp or self.options.mpp
-        with (
-            self._opened(path, mpp) as slide,
-            FileHash(slide_files(slide.path)) as digest,
-        ):
+        with Steady(Path(path)) as files, self._opened(path, mpp) as slide:
             result = self._diagnose(slide, report)
             settings = {**self.options.recorded(), "mpp": mpp, "resume_key": resume_key}
-            result = _complete(result, slide, digest.value(), settings, begin)
+            result = _complete(result, slide, files, settings, begin)
             overview = slide.overview(OVERVIEW_SIDE)
             return Screened(result, overview, _top_tiles(slide, result))
 
@@ -203,11 +200,12 @@ def slide_info(slide: Slide) -> SlideInfo:
 def _complete(
     result: SlideResult,
     slide: Slide,
-    digest: tuple[str | None, int | None],
+    files: Steady,
     settings: dict[str, Any],
     begin: float,
 ) -> SlideResult:
-    info = slide_info(slide).model_copy(update={"sha256": digest[0], "size_bytes": digest[1]})
+    digest = {"sha256": files.sha256(), "size_bytes": files.size}
+    info = slide_info(slide).model_copy(update=digest)
     timings = {**result.timings_seconds, "total": time.perf_counter() - begin}
     timings = {stage: round(seconds, 4) for stage, seconds in timings.items()}
     return result.model_copy(
