@@ -8,12 +8,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from unicas_edge.core.regular_file import open_regular
+
 _CHUNK_BYTES = 1 << 20
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; `OSError` where it cannot be read."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a regular file, in hexadecimal; `OSError` where it cannot be read."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -189,14 +189,3 @@ def _fits(shape: list[Any], wanted: list[int]) -> bool:
         not isinstance(found, int) or found == want
         for found, want in zip(shape[1:], wanted, strict=True)
     )
-
-
-def refuse_foreign_files(bundle: Bundle, path: Path, names: set[str]) -> None:
-    """Let the model at `path` refer only to files of its bundle, which are hash-checked."""
-    known = {bundle.path(name) for name in bundle.manifest.files}
-    for name in sorted(names):
-        if path.parent / name not in known:
-            raise EngineError(
-                f"{path}: refers to {name!r}, which is not a file of the bundle; list it under "
-                "files, or export the model in one file"
-            )

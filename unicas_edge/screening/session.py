@@ -71,6 +71,7 @@ class Session:
     ) -> None:
         self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
         self.grid = grid_for(bundle, width, height, um_px)
+        bundle.check_unchanged()
         self.bundle = bundle
         self.max_tiles = tile_limit(bundle, max_tiles)
         self._expected = expected
@@ -154,7 +155,8 @@ class Session:
     def finish(self) -> SlideResult:
         """Encode what is left, aggregate, and return the result; the session is then closed.
 
-        A grid tile that was neither pushed, skipped nor failed counts as not read.
+        A grid tile that was neither pushed, skipped nor failed counts as not read. `BundleError`
+        where a file of the bundle changed since it was loaded: no result could say what made it.
         """
         with self._lock:
             self._require_open()
@@ -169,6 +171,7 @@ class Session:
         begin = time.perf_counter()
         result = diagnose(self._context(engine), self._evidence())
         timings["aggregate"] = time.perf_counter() - begin
+        self.bundle.check_unchanged()
         return result.model_copy(update={"timings_seconds": timings})
 
     def _engine(self) -> Engine:
