@@ -52,6 +52,7 @@ class OrtEncoder(CheckedEncoder):
         files = read_model(bundle, self._path, files_named_in, in_memory=in_memory)
         self._session: Any = None
         self._session, self.version = _session(candidate, files, self._threads_each)
+        self._run_options = _runtime().RunOptions
         self._check_model(options.batch_size)
 
     @classmethod
@@ -72,12 +73,12 @@ class OrtEncoder(CheckedEncoder):
         )
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
-        (tokens,) = self._session.run([self._output], {self._input: batch})
+        options = self._run_options()
+        self._interruptible(lambda: setattr(options, "terminate", True))
+        (tokens,) = self._session.run([self._output], {self._input: batch}, options)
         return np.asarray(tokens)
 
-    def close(self) -> None:
-        """Free the session; a run under way in another thread ends first."""
-        super().close()
+    def _free(self) -> None:
         self._session = None
 
     def _check_model(self, batch_size: int | None) -> None:

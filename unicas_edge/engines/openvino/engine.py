@@ -47,6 +47,7 @@ class OpenVinoEncoder(CheckedEncoder):
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
         request = self._requests.get()
+        self._interruptible(request.cancel)
         try:
             request.infer([batch], share_inputs=True)
             return np.array(request.get_output_tensor(0).data)
@@ -61,9 +62,7 @@ class OpenVinoEncoder(CheckedEncoder):
         """
         self._run(np.zeros((self.batch_size, 3, self._size, self._size), self.dtype))
 
-    def close(self) -> None:
-        """Free the model; a run under way in another thread ends first."""
-        super().close()
+    def _free(self) -> None:
         self._requests = queue.SimpleQueue()
         self._compiled = None
 
