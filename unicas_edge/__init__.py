@@ -17,6 +17,7 @@ and so may every name that begins with an underscore.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from unicas_edge.slide import open_slide as open_slide
 
 __version__ = "0.1.0"
+
+# onnxruntime (seen with 1.32) otherwise reports its use to its maker from the moment that it is
+# imported, on threads for which a forked child waits for ever when it ends. Who wants that sets 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Aggregator": "aggregator.aggregator",

@@ -4,13 +4,13 @@
 #include <string.h>
 
 #include "config.h"
-#include "formats/mapping.h"
 #include "formats/safetensors.h"
+#include "formats/whole_file.h"
 #include "parameters.h"
 
 /* What a ue_weights points into, besides the caller's bytes. */
 struct ue_weights_owner {
-    struct ue_mapping mapping;
+    struct ue_whole_file file;
     struct ue_linear *queries; /* of all blocks; ue_block has its part, and so below */
     const float **task_experts;
     struct ue_expert *experts;
@@ -123,9 +123,9 @@ ue_status ue_weights_open(struct ue_weights *weights, const char *path, struct u
     ue_status status = begin(weights, path, error);
     if (status)
         return status;
-    struct ue_mapping *mapping = &weights->owner->mapping;
-    status = ue_mapping_open(mapping, path, error);
-    status = status ? status : load(weights, path, mapping->bytes, mapping->size, error);
+    struct ue_whole_file *file = &weights->owner->file;
+    status = ue_whole_file_open(file, path, error);
+    status = status ? status : load(weights, path, file->bytes, file->size, error);
     if (status)
         ue_weights_close(weights);
     return status;
@@ -145,7 +145,7 @@ ue_status ue_weights_parse(struct ue_weights *weights, const void *bytes, size_t
 void ue_weights_close(struct ue_weights *weights) {
     struct ue_weights_owner *owner = weights->owner;
     if (owner) {
-        ue_mapping_close(&owner->mapping);
+        ue_whole_file_close(&owner->file);
         free(owner->queries);
         free((void *)owner->task_experts);
         free(owner->experts);

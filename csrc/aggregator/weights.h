@@ -1,5 +1,5 @@
 /*
- * The aggregator's weights: a safetensors file, mapped, checked against the configuration in its
+ * The aggregator's weights: a safetensors file, read, checked against the configuration in its
  * own metadata, and named. Keys and shapes are those of the published checkpoint
  * (unicas_edge/bundle/aggregator_file.py: parameter_shapes).
  */
@@ -55,7 +55,7 @@ struct ue_weights {
     struct ue_block *blocks;
     uint64_t stored_bytes;          /* of all tensors, as they lie in the file */
     uint64_t copied_bytes;          /* of memory for those that had to be converted or aligned */
-    struct ue_weights_owner *owner; /* the mapping, and what had to be copied to be used */
+    struct ue_weights_owner *owner; /* the file, and what had to be copied to be used */
 };
 
 /*

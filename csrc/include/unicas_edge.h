@@ -175,7 +175,7 @@ typedef struct ue_aggregator_info {
     size_t embed_dim_in, embed_dim, depth, num_tasks, most_classes, threads;
     const char *variant;     /* of the kernels; valid as long as the aggregator */
     const char *experts;     /* how they are stored: fp32, fp16, bf16, int8, mixed */
-    uint64_t stored_bytes;   /* of all weights in the file, which is mapped and shared */
+    uint64_t stored_bytes;   /* of all weights in the file, which is read into memory */
     uint64_t prepared_bytes; /* of the aggregator's own memory */
 } ue_aggregator_info;
 
@@ -192,8 +192,8 @@ typedef enum ue_aggregator_pass {
 } ue_aggregator_pass;
 
 /*
- * An aggregator from a safetensors file, which is mapped (UTF-8 path), or from bytes in memory that
- * stay until it is destroyed. The configuration is the JSON under `config` in the metadata. On
+ * An aggregator from a safetensors file, which is read whole (UTF-8 path), or from bytes in memory
+ * that stay until it is destroyed. The configuration is the JSON under `config` in the metadata. On
  * failure *aggregator is a handle that ue_aggregator_error explains and ue_aggregator_destroy
  * takes, or NULL where even that could not be had.
  */

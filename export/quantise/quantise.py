@@ -23,8 +23,8 @@ from unicas_edge.bundle.edit import Draft, edited_copy, workshop
 from unicas_edge.bundle.encoder import EncoderForm, Gate
 from unicas_edge.core.files import output_errors
 from unicas_edge.engines import Candidate, open_candidate
-from unicas_edge.engines.base import refuse_foreign_files
 from unicas_edge.engines.choice import reference
+from unicas_edge.engines.model_files import refuse_foreign_files
 from unicas_edge.engines.onnx_file import external_files
 from unicas_edge.engines.registry import engine
 from unicas_edge.errors import BundleError, EngineError, UnicasError

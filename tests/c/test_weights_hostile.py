@@ -178,8 +178,8 @@ def test_no_memory_at_any_allocation(build, tmp_path):
     program = build("test_weights_memory.c", *SANITIZERS, *wrap)
     path = tmp_path / "weights.safetensors"
     path.write_bytes(good_file(floats="F16", experts="I8")[0])
-    # owner, header, tensors, heads, blocks, queries, task_experts, experts, copies
-    assert run(program, path) == "9 allocations\n"
+    # owner, file, header, tensors, heads, blocks, queries, task_experts, experts, copies
+    assert run(program, path) == "10 allocations\n"
 
 
 def test_too_many_tensors(ask):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -226,11 +227,14 @@ def test_a_processor_without_bf16_is_an_engine_error(bundle, monkeypatch):
 def test_a_broken_form_is_an_engine_error(bundle, tmp_path, suffix):
     candidate = find(bundle, ("openvino", "int8"))
     (tmp_path / "m").mkdir()
+    files = dict(bundle.manifest.files)
     for part in (".xml", ".bin"):
         data = candidate.path.with_suffix(part).read_bytes()
         target = (tmp_path / "m" / candidate.path.name).with_suffix(part)
         target.write_bytes(data[: len(data) // 2] if part == suffix else data)
-    copied = Bundle(tmp_path / "m", bundle.manifest, bundle.digest)
+        files[target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
+    manifest = bundle.manifest.model_copy(update={"files": files})
+    copied = Bundle(tmp_path / "m", manifest, bundle.digest)
     with pytest.raises(EngineError, match=r"openvino .* cannot load it.*export it again"):
         open_candidate(
             copied,

@@ -6,7 +6,6 @@ of it never has to be computed; ``csrc/aggregator`` says how.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from safetensors.numpy import save
 
 from unicas_edge import _native
 from unicas_edge.bundle import Bundle
-from unicas_edge.bundle.aggregator_file import check_weights, read_config
+from unicas_edge.bundle.aggregator_file import check_weights, config_in
 from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.regular_file import read_regular
 from unicas_edge.errors import AggregatorError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ PASSES = ("positions", "queries", "scores", "select", "project", "route", "exper
 MOST_TILES = 1_000_000
 #: Bags that share one reading of the experts' weights; more are done in turns.
 _TOGETHER = 16
+#: Four times the published weights in fp32.
+_MOST_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,20 @@ class Aggregator:
     ) -> None:
         metadata = {"config": config.model_dump_json()}
         stored = save(check_weights(weights, config), metadata=metadata)
-        self._open(memoryview(stored), config, threads, variant)
+        self._open(memoryview(stored), config, threads, variant, "weights")
 
     def _open(
         self,
-        source: bytes | memoryview,
+        data: memoryview,
         config: AggregatorConfig,
         threads: int | None,
         variant: str | None,
+        name: str,
     ) -> None:
         self.config = config
-        with _translated():
-            self._native = _native.Aggregator(source, threads or 0, variant)
+        with _translated(name):
+            self._native = _native.Aggregator(data, threads or 0, variant)
         self._facts = self._native.describe()
-        if (self._native.depth, self._native.tasks) != (config.depth, config.num_tasks):
-            raise AggregatorError("the file changed while it was opened; open it again")
 
     @classmethod
     def load(
@@ -95,17 +96,16 @@ class Aggregator:
     ) -> Aggregator:
         """Return the aggregator of a ``.safetensors`` file, a bundle folder or a `Bundle`.
 
-        The file is mapped: its weights are shared by all sessions and processes that load it. Its
-        configuration is the JSON under ``config`` in its metadata. `AggregatorError` for a file
-        that does not hold what it says; `BundleError` for a folder that is no bundle.
+        The file is read into memory, and a bundle's is hashed there: what runs is what the digest
+        names, whoever writes to the file. Its configuration is the JSON under ``config`` in its
+        metadata. `AggregatorError` for a file that does not hold what it says; `BundleError` for a
+        folder that is no bundle, or a file that changed since the bundle was loaded.
         """
         if not isinstance(source, Bundle) and Path(source).is_dir():
             source = Bundle.load(source)
-        if isinstance(source, Bundle):
-            source = source.path(source.manifest.aggregator.file)
-        path = Path(source)
+        path, data = _bytes_of(source)
         aggregator = cls.__new__(cls)
-        aggregator._open(os.fsencode(path), read_config(path), threads, variant)
+        aggregator._open(data, config_in(data, path), threads, variant, str(path))
         return aggregator
 
     @property
@@ -259,13 +259,31 @@ def finish_many(bags: Sequence[Bag]) -> list[Float32]:
     return list(logits)
 
 
+def _bytes_of(source: str | Path | Bundle) -> tuple[Path, memoryview]:
+    if isinstance(source, Bundle):
+        name = source.manifest.aggregator.file
+        return source.path(name), source.read(name)
+    path = Path(source)
+    try:
+        return path, read_regular(path, _MOST_BYTES)
+    except (OSError, MemoryError) as error:
+        cause = getattr(error, "strerror", None) or "it does not fit into memory"
+        raise AggregatorError(
+            f"{path}: not a readable safetensors file ({cause}); pass a .safetensors file or a "
+            "model bundle's folder"
+        ) from error
+
+
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the native code says into an error of our tree."""
+def _translated(name: str | None = None) -> Iterator[None]:
+    """Turn what the native code says into an error of our tree; `name` is what it read."""
     try:
         yield
     except (ValueError, OverflowError) as error:
-        raise AggregatorError(str(error)) from error
+        text = str(error)
+        if name is not None and text.startswith("memory:"):
+            text = name + text.removeprefix("memory")
+        raise AggregatorError(text) from error
     except MemoryError as error:
         raise AggregatorError(
             f"not enough memory for {error}; lower --max-tiles or free memory"

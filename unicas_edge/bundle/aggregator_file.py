@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from unicas_edge.bundle.expert_storage import AggregatorTensors
 from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.json_once import check_once
+from unicas_edge.core.safetensors import metadata_in
 from unicas_edge.errors import AggregatorError
 
 Shape = tuple[int, ...]
@@ -92,6 +94,11 @@ def read_config(path: Path) -> AggregatorConfig:
     return _config(path, AggregatorTensors(path).metadata)
 
 
+def config_in(data: memoryview, path: Path) -> AggregatorConfig:
+    """Return the configuration in the metadata of a safetensors file whose bytes are `data`."""
+    return _config(path, metadata_in(data, path))
+
+
 def load_weights(path: Path) -> tuple[dict[str, NDArray[np.floating[Any]]], AggregatorConfig]:
     """Return the tensors as floats, and the configuration, of a safetensors file.
 
@@ -110,8 +117,12 @@ def _config(path: Path, metadata: Mapping[str, str]) -> AggregatorConfig:
             "carries its configuration"
         )
     try:
-        return AggregatorConfig.model_validate_json(text)
+        config = AggregatorConfig.model_validate_json(text)
+        check_once(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "config"
         raise AggregatorError(f"{path}: metadata config: {key}: {first['msg']}") from error
+    except ValueError as error:
+        raise AggregatorError(f"{path}: metadata config: {error}") from error
+    return config

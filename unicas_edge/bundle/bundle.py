@@ -6,14 +6,18 @@ Nothing in a bundle is unpickled or executed: JSON, ONNX and safetensors only.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from unicas_edge.bundle.aggregator_file import read_config
 from unicas_edge.bundle.manifest import Manifest
-from unicas_edge.core.hashing import sha256
+from unicas_edge.bundle.verified_files import VerifiedFiles
+from unicas_edge.core.json_once import check_once
+from unicas_edge.core.regular_file import identity, open_regular
 from unicas_edge.errors import AggregatorError, BundleError
 
 MANIFEST_NAME = "bundle.json"
@@ -32,6 +36,8 @@ class Bundle:
     root: Path
     manifest: Manifest
     digest: str
+    #: What was hashed when it was loaded.
+    held: VerifiedFiles = field(default_factory=VerifiedFiles, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Bundle:
@@ -42,12 +48,37 @@ class Bundle:
         configuration differs from the manifest's.
         """
         root = _DEFAULT if path is None else Path(path)
-        text = _read_manifest(root / MANIFEST_NAME)
-        bundle = cls(root, _parse(root / MANIFEST_NAME, text), hashlib.sha256(text).hexdigest())
-        for name, expected in bundle.manifest.files.items():
-            _verify(root / MANIFEST_NAME, bundle.path(name), name, expected)
+        held = VerifiedFiles()
+        text = _read_manifest(root / MANIFEST_NAME, held)
+        digest = hashlib.sha256(text).hexdigest()
+        bundle = cls(root, _parse(root / MANIFEST_NAME, text), digest, held)
+        for name in bundle.manifest.files:
+            bundle._verify(name)
         bundle._check_aggregator()
         return bundle
+
+    def read(self, name: str) -> memoryview:
+        """Return the bytes of the bundle's file `name`, hashed in the memory that they are in.
+
+        `BundleError` where they are not those that the manifest names any more.
+        """
+        return self.held.read(self.path(name), self.manifest.files[name])
+
+    def in_place(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """Return a context in which a runtime may read the files `names` where they lie.
+
+        For those too large for `read`. `BundleError` where one was touched since it was hashed;
+        afterwards `check_unchanged` says so.
+        """
+        return self.held.in_place(names)
+
+    def check_unchanged(self) -> None:
+        """Raise `BundleError` if a file of the bundle changed since it was loaded.
+
+        From then on always: only a bundle that is loaded anew can say what it runs. Looks at sizes
+        and times, and reads a file again only where these differ.
+        """
+        self.held.check()
 
     def path(self, name: str) -> Path:
         """Return where the bundle's file `name` lies; `BundleError` if that is not inside it."""
@@ -66,6 +97,18 @@ class Bundle:
             )
         return path
 
+    def _verify(self, name: str) -> None:
+        manifest, path, again = self.root / MANIFEST_NAME, self.path(name), "copy the bundle again"
+        if not path.is_file():
+            what = "not a regular file" if path.exists() else "no such file"
+            raise BundleError(f"{manifest}: files: {name!r} is missing ({path}: {what}); {again}")
+        try:
+            self.held.verify(name, path, self.manifest.files[name])
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+        except BundleError as error:
+            raise BundleError(f"{manifest}: files: {error}") from error
+
     def _check_aggregator(self) -> None:
         spec = self.manifest.aggregator
         path = self.path(spec.file)
@@ -82,9 +125,10 @@ class Bundle:
             )
 
 
-def _read_manifest(path: Path) -> bytes:
+def _read_manifest(path: Path, held: VerifiedFiles) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            found = identity(file.fileno())
             text = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(
@@ -93,12 +137,14 @@ def _read_manifest(path: Path) -> bytes:
         ) from error
     if len(text) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path}: too large for a manifest (over {MAX_MANIFEST_BYTES:,} bytes)")
+    held.keep(MANIFEST_NAME, path, found, hashlib.sha256(text).hexdigest())
     return text
 
 
 def _parse(path: Path, text: bytes) -> Manifest:
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
+        check_once(text)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
@@ -108,18 +154,6 @@ def _parse(path: Path, text: bytes) -> Manifest:
             f"{path}: {'; '.join(problems[:_SHOWN])}{more}. Correct the manifest; its schema is "
             "unicas_edge/schemas/bundle.schema.json"
         ) from error
-
-
-def _verify(manifest: Path, path: Path, name: str, expected: str) -> None:
-    again = "copy the bundle again"
-    if not path.is_file():
-        raise BundleError(f"{manifest}: files: {name!r} is missing ({path}); {again}")
-    try:
-        found = sha256(path)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); {again}") from error
-    if found != expected:
-        raise BundleError(
-            f"{manifest}: files: {name!r} has SHA-256 {found}, the manifest says {expected}; the "
-            f"file is damaged or was changed: {again}"
-        )
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}. Correct the manifest") from error
+    return manifest

@@ -24,6 +24,7 @@ from unicas_edge.bundle.bundle import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle
 from unicas_edge.bundle.manifest import Manifest
 from unicas_edge.core.files import atomic_write, output_errors, sync_folder
 from unicas_edge.core.hashing import sha256
+from unicas_edge.core.regular_file import open_regular
 from unicas_edge.errors import OutputError
 
 _CHUNK = 1 << 20
@@ -51,7 +52,7 @@ def _check_replaceable(target: Path) -> None:
     if target.is_symlink() or not target.is_dir():
         raise OutputError(f"{target}: is not a folder; {step}")
     try:
-        with (target / MANIFEST_NAME).open("rb") as file:
+        with open_regular(target / MANIFEST_NAME) as file:
             manifest = Manifest.model_validate_json(file.read(MAX_MANIFEST_BYTES))
     except (OSError, ValidationError) as error:
         raise OutputError(f"{target}: holds no valid {MANIFEST_NAME}; {step}") from error
@@ -154,7 +155,8 @@ class Draft:
         whole = self.bundle
         with output_errors(self.target):
             _take_place(self.folder, self.target.resolve(), force=force)
-        self._loaded = replace(whole, root=self.target)
+        held = whole.held.moved(self.folder, self.target)
+        self._loaded = replace(whole, root=self.target, held=held)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unicas_edge.core.regular_file import open_regular
+
 _CHUNK_BYTES = 1 << 20
 #: Blocks of a sample, and bytes of each: a thousandth of a slide, read twice.
 _BLOCKS = 16
@@ -15,8 +17,8 @@ _BLOCK_BYTES = 1 << 16
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; `OSError` where it cannot be read."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a regular file, in hexadecimal; `OSError` where it cannot be read."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

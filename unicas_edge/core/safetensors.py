@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from unicas_edge.core.arrays import Float32
+from unicas_edge.core.json_once import loads_once
+from unicas_edge.core.regular_file import open_regular
 from unicas_edge.errors import AggregatorError
 
 #: How a safetensors dtype lies in an array; NumPy has no bfloat16, so its bits are integers here.
@@ -45,6 +47,8 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _readable(path):
+            with open_regular(path):
+                pass  # neither pipe nor device, which the library would wait for
             with safe_open(path, framework="numpy") as file:  # checks dtypes, sizes, overlap, gaps
                 self.metadata: dict[str, str] = dict(file.metadata() or {})
             self.tensors = dict(_tensors(path))
@@ -69,6 +73,22 @@ class TensorFile:
         """Return the tensor as floats: BF16 as float32, others as they are stored."""
         stored = self.stored(key)
         return from_bf16(stored) if self.tensors[key].dtype == "BF16" else stored
+
+
+def metadata_in(data: memoryview, path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file whose bytes are `data`; the tensors may lie.
+
+    `AggregatorError`, naming `path`, where there is no header, or one with a key given twice.
+    """
+    with _readable(path):
+        length = int.from_bytes(data[:8], "little")
+        if not 0 < length <= len(data) - 8:
+            raise ValueError(f"it has {len(data)} bytes and states a header of {length}")
+        header = loads_once(bytes(data[8 : 8 + length]))
+        found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+        if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+            raise ValueError("its header does not map names to tensors and metadata to text")
+    return found
 
 
 def layout(
@@ -121,7 +141,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield (key, tensor) by place; the header has been verified by safetensors."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
+        header: dict[str, Any] = loads_once(file.read(length))
     header.pop("__metadata__", None)
     for key, entry in sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
         begin, end = entry["data_offsets"]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
+import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Backend, Precision
 from unicas_edge.core.machine import available_bytes, usable_cores
+from unicas_edge.core.process import Process
 from unicas_edge.engines.options import EngineOptions
 from unicas_edge.errors import EngineError
 
@@ -120,7 +126,11 @@ class CheckedEncoder(ABC):
             cores, activation_bytes(self._size, self.width), memory, options.batch_size
         )
         self.threads = self.workers * self._threads_each
+        self.batch_seconds = options.batch_seconds
         self._closed = False
+        self._interrupts: dict[int, Callable[[], None]] = {}  # of runs under way, by thread
+        self._process = Process()
+        _LIVE.add(self)
 
     @classmethod
     def missing(cls, backend: str) -> str | None:
@@ -132,6 +142,7 @@ class CheckedEncoder(ABC):
         """Return the tokens float32 [B, width] of a full batch; see `Encoder.encode`."""
         if self._closed:
             raise EngineError(f"{self._path}: the encoder is closed; open it again")
+        self._process.require(EngineError, f"{self._path}: the encoder")
         shape = (self.batch_size, 3, self._size, self._size)
         if batch.shape != shape or batch.dtype != self.dtype or not batch.flags.c_contiguous:
             raise EngineError(
@@ -142,6 +153,8 @@ class CheckedEncoder(ABC):
             tokens = self._run(batch)
         except Exception as error:  # the runtimes' exceptions share no narrower base
             raise EngineError(f"{self._path}: {self.name} failed: {error}") from error
+        finally:
+            self._interrupts.pop(threading.get_ident(), None)
         if tokens.shape != (self.batch_size, self.width):
             raise EngineError(
                 f"{self._path}: returned {list(tokens.shape)}, not "
@@ -149,9 +162,32 @@ class CheckedEncoder(ABC):
             )
         return np.asarray(tokens, dtype=np.float32)
 
+    def interrupt(self, thread: int) -> None:
+        """Make the run under way in the thread of that `threading.get_ident` fail, if there is one.
+
+        A runtime looks between two steps of its model, so it may take a while, or for ever.
+        """
+        stop = self._interrupts.get(thread)
+        if stop is not None:
+            stop()
+
+    def _interruptible(self, stop: Callable[[], None]) -> None:
+        """Say how to end the run that this thread is about to begin."""
+        self._interrupts[threading.get_ident()] = stop
+
     def close(self) -> None:
-        """Free the engine; a run under way in another thread ends first."""
+        """Free the engine; a run under way in another thread ends first.
+
+        In a process made by fork the parent's is left alone: a runtime that frees it there waits
+        for threads that the child does not have.
+        """
         self._closed = True
+        if self._process.here:
+            self._free()
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Drop what the runtime holds."""
 
     @abstractmethod
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
@@ -184,19 +220,21 @@ class CheckedEncoder(ABC):
             )
 
 
+_LIVE: weakref.WeakSet[CheckedEncoder] = weakref.WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """Keep the engines that a fork inherited for ever, so that their runtimes never free them."""
+    for encoder in list(_LIVE):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
 def _fits(shape: list[Any], wanted: list[int]) -> bool:
     return len(shape) == len(wanted) + 1 and all(
         not isinstance(found, int) or found == want
         for found, want in zip(shape[1:], wanted, strict=True)
     )
-
-
-def refuse_foreign_files(bundle: Bundle, path: Path, names: set[str]) -> None:
-    """Let the model at `path` refer only to files of its bundle, which are hash-checked."""
-    known = {bundle.path(name) for name in bundle.manifest.files}
-    for name in sorted(names):
-        if path.parent / name not in known:
-            raise EngineError(
-                f"{path}: refers to {name!r}, which is not a file of the bundle; list it under "
-                "files, or export the model in one file"
-            )

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.base import Candidate, CheckedEncoder, refuse_foreign_files
-from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.base import Candidate, CheckedEncoder
+from unicas_edge.engines.model_files import ModelFiles, read_model
+from unicas_edge.engines.onnx_file import files_named_in
 from unicas_edge.engines.options import EngineOptions
 from unicas_edge.engines.registry import engine
-from unicas_edge.errors import EngineError
+from unicas_edge.errors import BundleError, EngineError
 
 _DTYPES = {
     "tensor(float)": np.dtype(np.float32),
@@ -47,9 +48,11 @@ class OrtEncoder(CheckedEncoder):
             batch = options.batch_size or _GPU_BATCH
             options = replace(options, threads=1, batch_size=batch)
         super().__init__(bundle, candidate, options)
-        refuse_foreign_files(bundle, self._path, external_files(self._path))
+        in_memory = _takes_weights_from_memory(candidate.backend)
+        files = read_model(bundle, self._path, files_named_in, in_memory=in_memory)
         self._session: Any = None
-        self._session, self.version = _session(candidate, self._threads_each)
+        self._session, self.version = _session(candidate, files, self._threads_each)
+        self._run_options = _runtime().RunOptions
         self._check_model(options.batch_size)
 
     @classmethod
@@ -70,12 +73,12 @@ class OrtEncoder(CheckedEncoder):
         )
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
-        (tokens,) = self._session.run([self._output], {self._input: batch})
+        options = self._run_options()
+        self._interruptible(lambda: setattr(options, "terminate", True))
+        (tokens,) = self._session.run([self._output], {self._input: batch}, options)
         return np.asarray(tokens)
 
-    def close(self) -> None:
-        """Free the session; a run under way in another thread ends first."""
-        super().close()
+    def _free(self) -> None:
         self._session = None
 
     def _check_model(self, batch_size: int | None) -> None:
@@ -97,6 +100,26 @@ class OrtEncoder(CheckedEncoder):
         self.batch_size = fixed if isinstance(fixed, int) else self.batch_size
 
 
+def _takes_weights_from_memory(backend: str) -> bool:
+    """TensorRT reads a model anew, by its path; an older onnxruntime knows files alone."""
+    options = _runtime().SessionOptions
+    return backend != "onnxruntime-tensorrt" and hasattr(
+        options, "add_external_initializers_from_files_in_memory"
+    )
+
+
+def _source(files: ModelFiles, options: Any) -> bytes | str:  # noqa: ANN401 - onnxruntime's
+    """Return what a session is made of: bytes, or a path for weights that are too large."""
+    if files.weights is None:
+        return str(files.path)
+    if files.weights:
+        sizes = [len(data) for data in files.weights.values()]
+        options.add_external_initializers_from_files_in_memory(
+            list(files.weights), list(files.weights.values()), sizes
+        )
+    return files.graph
+
+
 def _runtime() -> Any:  # noqa: ANN401 - onnxruntime has no types
     try:
         import onnxruntime as ort  # noqa: PLC0415 - heavy, and only this engine needs it
@@ -105,7 +128,7 @@ def _runtime() -> Any:  # noqa: ANN401 - onnxruntime has no types
     return ort
 
 
-def _session(candidate: Candidate, threads: int) -> tuple[Any, str]:
+def _session(candidate: Candidate, files: ModelFiles, threads: int) -> tuple[Any, str]:
     """Return a session of `threads` threads a run, and onnxruntime's version.
 
     Threads do not spin while they wait (the readers need the cores), and the arena keeps what a
@@ -118,8 +141,13 @@ def _session(candidate: Candidate, threads: int) -> tuple[Any, str]:
     options.log_severity_level = _SILENT
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever it looks like
     try:
-        session = ort.InferenceSession(str(candidate.path), options, providers=[provider])
+        with files.in_place():
+            source = _source(files, options)
+            session = ort.InferenceSession(source, options, providers=[provider])
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         raise EngineError(
             f"{candidate.path}: onnxruntime {ort.__version__} cannot load it: {error}; "

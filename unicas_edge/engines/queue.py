@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.engines.base import Encoder
+from unicas_edge.engines.crew import Crew
+from unicas_edge.engines.options import BATCH_SECONDS
 from unicas_edge.errors import EngineError
 from unicas_edge.tiles.normalise import Normaliser
 
@@ -31,11 +34,48 @@ class _Batch(Generic[Key]):
     keys: list[Key] = field(default_factory=list)
 
 
+class _Encoding(Generic[Key]):
+    """What the threads work on: the encoder, and where batches and tokens go."""
+
+    def __init__(
+        self, encoder: Encoder, deliver: Callable[[Key, NDArray[np.float32]], None]
+    ) -> None:
+        self.encoder, self._deliver = encoder, deliver
+        self.free: queue.Queue[_Batch[Key]] = queue.Queue()
+        self._counters = threading.Lock()
+        self.encoded = 0
+        self.busy_seconds = 0.0
+
+    def encode(self, batch: _Batch[Key]) -> None:
+        """Encode a batch, hand its tokens over and free its buffer."""
+        begin = time.perf_counter()
+        tokens = self.encoder.encode(batch.pixels)
+        seconds = time.perf_counter() - begin
+        for key, token in zip(batch.keys, tokens, strict=False):  # the rest is padding
+            self._deliver(key, token.copy())
+        with self._counters:
+            self.encoded += len(batch.keys)
+            self.busy_seconds += seconds
+        batch.keys.clear()
+        self.free.put(batch)
+
+    def late(self, seconds: float) -> EngineError:
+        """Return the error for a batch that did not come back."""
+        return EngineError(
+            f"the encoder has not returned a batch of {self.encoder.batch_size} tiles for "
+            f"{seconds:g} s; lower the batch size, try another --backend, or export the model again"
+        )
+
+
 class EncodeQueue(Generic[Key]):
     """Encodes tiles in full batches on `encoder.workers` threads and hands each token to `deliver`.
 
-    `deliver(key, token float32 [width])` is called from the worker threads. `put` may be called
-    from several threads at once. A failure in a worker is raised by the next `put` or `flush`.
+    `deliver(key, token float32 [width])` is called from the worker threads, and must not hold the
+    queue: one that is forgotten without `close` ends its threads when it is collected. `put` may be
+    called from several threads at once. A failure in a worker is raised by the next `put` or
+    `flush`; so is an `EngineError` for a batch that takes more than `encoder.batch_seconds`
+    (`options.BATCH_SECONDS` where it has none), and for use in a process made by fork. A late batch
+    is ended by `encoder.interrupt`, where there is one, so that its thread ends too.
     `spare`, at least 1, is how many batches may wait or fill beside those being encoded.
     """
 
@@ -47,31 +87,34 @@ class EncodeQueue(Generic[Key]):
         deliver: Callable[[Key, NDArray[np.float32]], None],
         spare: int = 1,
     ) -> None:
-        self._encoder = encoder
         self._normaliser = normaliser
-        self._deliver = deliver
         self._lock = threading.Lock()
-        self._counters = threading.Lock()
-        self._free: queue.Queue[_Batch[Key]] = queue.Queue()
-        self._full: queue.Queue[_Batch[Key] | None] = queue.Queue()
         self._current: _Batch[Key] | None = None
-        self._failure: BaseException | None = None
-        self._closed = False
-        self.encoded = 0
-        self.busy_seconds = 0.0
         self._buffers = encoder.workers + spare
+        self._encoding = _Encoding(encoder, deliver)
         for _ in range(self._buffers):
             shape = (encoder.batch_size, 3, crop, crop)
-            self._free.put(_Batch(np.zeros(shape, dtype=encoder.dtype)))
-        self._workers = [
-            threading.Thread(target=self._work, name=f"encode-{k}", daemon=True)
-            for k in range(encoder.workers)
-        ]
-        for worker in self._workers:
-            worker.start()
+            self._encoding.free.put(_Batch(np.zeros(shape, dtype=encoder.dtype)))
+        seconds = getattr(encoder, "batch_seconds", BATCH_SECONDS)
+        interrupt = getattr(encoder, "interrupt", lambda _: None)
+        self._crew: Crew[_Batch[Key]] = Crew(
+            encoder.workers, self._encoding.encode, seconds, self._encoding.late, interrupt
+        )
+        weakref.finalize(self, self._crew.stop).atexit = False  # the crew's own end waits for it
+
+    @property
+    def encoded(self) -> int:
+        """Tiles encoded so far."""
+        return self._encoding.encoded
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds spent in the encoder, added up over its threads."""
+        return self._encoding.busy_seconds
 
     def put(self, key: Key, crop: NDArray[np.uint8]) -> None:
         """Queue one crop uint8 [S, S, 3]; waits while every buffer is taken."""
+        self._check()  # before a lock that, in a fork, nobody might ever release
         with self._lock:
             if self._current is None:
                 self._current = self._take_free()
@@ -83,58 +126,41 @@ class EncodeQueue(Generic[Key]):
 
     def flush(self) -> None:
         """Encode what is left, padding the last batch, and wait until every token is delivered."""
+        self._check()
         with self._lock:
             if self._current is not None:
                 self._dispatch()
             held = [self._take_free() for _ in range(self._buffers)]
             for batch in held:
-                self._free.put(batch)
+                self._encoding.free.put(batch)
             self._check()
 
     def close(self) -> None:
-        """Stop the workers; tokens not yet delivered are dropped. Safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
-        for _ in self._workers:
-            self._full.put(None)
-        for worker in self._workers:
-            worker.join()
+        """Stop the workers; tokens not yet delivered are dropped. Safe to call twice.
+
+        Waits for batches being encoded, but not for one that is late. In a process made by fork,
+        which has none of the threads, it does nothing.
+        """
+        self._crew.stop()
+        self._crew.join()
 
     def _dispatch(self) -> None:
-        self._full.put(self._current)
-        self._current = None
+        batch, self._current = self._current, None
+        if batch is not None:
+            self._crew.put(batch)
 
     def _take_free(self) -> _Batch[Key]:
         while True:
             self._check()
             try:
-                return self._free.get(timeout=_POLL_SECONDS)
+                return self._encoding.free.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
 
     def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._closed:
+        self._crew.process.require(EngineError, "the encoder queue")
+        failure = self._crew.failure()
+        if failure is not None:
+            raise failure
+        if self._crew.stopped:
             raise EngineError("the encoder queue is closed")
-
-    def _work(self) -> None:
-        while (batch := self._full.get()) is not None and not self._closed:
-            try:
-                self._encode(batch)
-            except BaseException as error:
-                self._failure = error
-                return
-
-    def _encode(self, batch: _Batch[Key]) -> None:
-        begin = time.perf_counter()
-        tokens = self._encoder.encode(batch.pixels)
-        seconds = time.perf_counter() - begin
-        for key, token in zip(batch.keys, tokens, strict=False):  # the rest is padding
-            self._deliver(key, token.copy())
-        with self._counters:
-            self.encoded += len(batch.keys)
-            self.busy_seconds += seconds
-        batch.keys.clear()
-        self._free.put(batch)

@@ -61,10 +61,11 @@ class RegionClassifier:
 
         `images` are uint8 RGB [h, w, 3] of any size from 8 to 8192 pixels a side, taken one by
         one; `um_px` is their spacing, which heads with the view "tile" use (None: the bundle's).
-        `RegionError` for an image that is none.
+        `RegionError` for an image that is none, `BundleError` where a file of the bundle changed.
         """
         views = tuple(dict.fromkeys(head.spec.view for head in self.heads))
         tokens = view_tokens(self.bundle, self.encoder, images, views, um_px)
+        self.bundle.check_unchanged()
         return {head.spec.name: head.probabilities(tokens[head.spec.view]) for head in self.heads}
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.heads import HeadSpec
 from unicas_edge.core.arrays import Float32, softmax
-from unicas_edge.errors import BundleError
+from unicas_edge.core.regular_file import read_regular
+from unicas_edge.core.safetensors import metadata_in
+from unicas_edge.errors import AggregatorError, BundleError
 
 #: Bytes of a head's file: 1024 classes, 8192 hidden units and tokens of 8192 would have 300 MB.
 MAX_HEAD_BYTES = 512 << 20
@@ -83,7 +85,7 @@ def _head(bundle: Bundle, spec: HeadSpec) -> Head:
         "fc2.weight": (classes, hidden),
         "fc2.bias": (classes,),
     }
-    weights = _read(path)
+    weights = _read(path, bundle.read(spec.file))
     problems = [f"missing {key}" for key in wanted if key not in weights]
     problems += [f"unexpected {key}" for key in weights if key not in wanted]
     for key in wanted.keys() & weights.keys():
@@ -101,11 +103,18 @@ def _head(bundle: Bundle, spec: HeadSpec) -> Head:
     return Head(spec, *(np.ascontiguousarray(weights[key], dtype=np.float32) for key in wanted))
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return every tensor of the file, which is small; nothing in it is executed."""
+def _read(path: Path, data: memoryview | None = None) -> dict[str, NDArray[np.generic]]:
+    """Return every tensor of a small file, whose bytes are `data` (None: read it).
+
+    Nothing in it is executed.
+    """
     try:
-        if path.stat().st_size > MAX_HEAD_BYTES:
+        data = read_regular(path, MAX_HEAD_BYTES) if data is None else data
+        if len(data) > MAX_HEAD_BYTES:
             raise BundleError(f"{path}: too large for a head (over {MAX_HEAD_BYTES >> 20} MiB)")
-        return dict(load_file(path))
+        metadata_in(data, path)
+        return dict(load(bytes(data)))
+    except AggregatorError as error:
+        raise BundleError(str(error)) from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not a readable safetensors file: {error}") from error

@@ -22,7 +22,9 @@ from unicas_edge import _native
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.aggregator.token_store import TokenStore
 from unicas_edge.bundle import Bundle
+from unicas_edge.core.process import Process
 from unicas_edge.engines import Encoder, open_encoder
+from unicas_edge.engines.crew import weakly
 from unicas_edge.engines.queue import EncodeQueue
 from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.result import Engine, SlideInfo, SlideResult
@@ -50,6 +52,8 @@ class Session:
     how many tiles were read beforehand to score them, if any were; `queue_batches` how many batches
     may wait beside those being encoded.
     `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
+    A session that is forgotten frees its threads when it is collected; in a process made by fork it
+    is a `SessionError`.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Session:
     ) -> None:
         self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
         self.grid = grid_for(bundle, width, height, um_px)
+        bundle.check_unchanged()
         self.bundle = bundle
         self.max_tiles = tile_limit(bundle, max_tiles)
         self._expected = expected
@@ -99,8 +104,9 @@ class Session:
         self._open = OpenFields(self.grid)
         self._settled: set[int] = set()
         self._queue = EncodeQueue[Cell](
-            self.encoder, self.normaliser, self.grid.crop, self._deliver, queue_batches
+            self.encoder, self.normaliser, self.grid.crop, weakly(self._deliver), queue_batches
         )
+        self._process = Process()
         self._begin = time.perf_counter()
         self._finished = False
 
@@ -112,6 +118,7 @@ class Session:
         call from several threads. `SessionError` for a wrong shape, a place off the grid, a tile
         pushed twice, or scores given for some tiles only.
         """
+        self._process.require(SessionError, "the session")
         cell = self.grid.cell_at(x, y)
         size = self.grid.tile
         if tile.dtype != np.uint8 or tile.shape != (size, size, 3):
@@ -137,6 +144,7 @@ class Session:
 
     def skip(self, x: int, y: int) -> None:
         """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
+        self._process.require(SessionError, "the session")
         with self._lock:
             cell = self.grid.cell_at(x, y)
             self._require_open()
@@ -145,6 +153,7 @@ class Session:
 
     def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
         """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
+        self._process.require(SessionError, "the session")
         with self._lock:
             cell = self.grid.cell_at(x, y)
             self._require_open()
@@ -154,8 +163,10 @@ class Session:
     def finish(self) -> SlideResult:
         """Encode what is left, aggregate, and return the result; the session is then closed.
 
-        A grid tile that was neither pushed, skipped nor failed counts as not read.
+        A grid tile that was neither pushed, skipped nor failed counts as not read. `BundleError`
+        where a file of the bundle changed since it was loaded: no result could say what made it.
         """
+        self._process.require(SessionError, "the session")
         with self._lock:
             self._require_open()
             self._finished = True
@@ -169,6 +180,7 @@ class Session:
         begin = time.perf_counter()
         result = diagnose(self._context(engine), self._evidence())
         timings["aggregate"] = time.perf_counter() - begin
+        self.bundle.check_unchanged()
         return result.model_copy(update={"timings_seconds": timings})
 
     def _engine(self) -> Engine:

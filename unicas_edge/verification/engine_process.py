@@ -26,7 +26,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.engines import Candidate, Encoder, open_candidate
 from unicas_edge.engines.choice import candidates
 from unicas_edge.engines.registry import require
-from unicas_edge.errors import EngineError, UnicasError
+from unicas_edge.errors import BundleError, EngineError, UnicasError
 
 _TIMEOUT_SECONDS = 4 * 3600
 _REFUSED = 3
@@ -54,6 +54,7 @@ def encode_apart(bundle: Bundle, candidate: Candidate, batch: NDArray[np.generic
         batch.tofile(folder / "tiles")
         request = {
             "bundle": str(bundle.root.absolute()),
+            "digest": bundle.digest,
             "candidate": f"{candidate.backend} {candidate.precision}",
         }
         (folder / "request.json").write_text(json.dumps(request))
@@ -87,6 +88,8 @@ def _run(candidate: Candidate, folder: Path) -> dict[str, Any]:
 def _encode(folder: Path, request: dict[str, str]) -> None:
     """Do what a request asks, in the process that was started for it."""
     bundle = Bundle.load(request["bundle"])
+    if bundle.digest != request["digest"]:
+        raise BundleError(f"{bundle.root}: changed while it was measured; begin again")
     wanted = request["candidate"]
     candidate = next(c for c in candidates(bundle) if f"{c.backend} {c.precision}" == wanted)
     encoder = open_candidate(bundle, candidate)

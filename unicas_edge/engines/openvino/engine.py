@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
-from unicas_edge.engines.base import Candidate, CheckedEncoder, refuse_foreign_files
-from unicas_edge.engines.onnx_file import external_files
+from unicas_edge.engines.base import Candidate, CheckedEncoder
+from unicas_edge.engines.model_files import ModelFiles, read_model
+from unicas_edge.engines.onnx_file import files_named_in
 from unicas_edge.engines.openvino.pages import given_back
 from unicas_edge.engines.options import EngineOptions
-from unicas_edge.errors import EngineError
+from unicas_edge.errors import BundleError, EngineError
 
 #: Precision -> what arithmetic outside int8 layers is done in. int8w multiplies by weights that
 #: are widened, with activations quantised row by row in groups (`_GROUP`): no row sees another.
@@ -37,11 +38,8 @@ class OpenVinoEncoder(CheckedEncoder):
     def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions) -> None:
         super().__init__(bundle, candidate, options)
         self.batch_size = max(self.batch_size, _LEAST_BATCH.get(self.precision, 1))
-        names = _referred(self._path)
-        refuse_foreign_files(bundle, self._path, names)
-        self._weights = [self._path.parent / name for name in names]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._compiled, self.version = self._compile()
+        self._compiled, self.version = self._compile(_files(bundle, self._path))
         self.threads = self._compiled.get_property("INFERENCE_NUM_THREADS")  # no more than cores
         for _ in range(self.workers):
             self._requests.put(self._compiled.create_infer_request())
@@ -49,6 +47,7 @@ class OpenVinoEncoder(CheckedEncoder):
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
         request = self._requests.get()
+        self._interruptible(request.cancel)
         try:
             request.infer([batch], share_inputs=True)
             return np.array(request.get_output_tensor(0).data)
@@ -63,13 +62,11 @@ class OpenVinoEncoder(CheckedEncoder):
         """
         self._run(np.zeros((self.batch_size, 3, self._size, self._size), self.dtype))
 
-    def close(self) -> None:
-        """Free the model; a run under way in another thread ends first."""
-        super().close()
+    def _free(self) -> None:
         self._requests = queue.SimpleQueue()
         self._compiled = None
 
-    def _compile(self) -> tuple[Any, str]:
+    def _compile(self, files: ModelFiles) -> tuple[Any, str]:
         try:
             import openvino as ov  # noqa: PLC0415 - heavy, and only this engine needs it
         except ImportError as error:
@@ -78,12 +75,12 @@ class OpenVinoEncoder(CheckedEncoder):
             ) from error
         core = ov.Core()
         try:
-            model = core.read_model(self._path)
-            self._check_model(model)
-            model.reshape([self.batch_size, 3, self._size, self._size])
-            with given_back(self._weights):
+            with files.in_place(), given_back(files.mapped):
+                model = _read(core, files)
+                self._check_model(model)
+                model.reshape([self.batch_size, 3, self._size, self._size])
                 compiled = core.compile_model(model, "CPU", self._settings(core))
-        except EngineError:
+        except (BundleError, EngineError):
             raise
         except Exception as error:  # openvino raises RuntimeError and more for a bad model
             raise EngineError(
@@ -117,6 +114,24 @@ class OpenVinoEncoder(CheckedEncoder):
         }
 
 
-def _referred(path: Path) -> set[str]:
+def _files(bundle: Bundle, path: Path) -> ModelFiles:
+    """Return the model's files: an IR's in memory; ONNX finds weights beside it by its path alone.
+
+    Other formats, which OpenVINO knows by their names, might bring files along.
+    """
+    if path.suffix not in (".xml", ".onnx"):
+        raise EngineError(f"{path}: is neither .onnx nor .xml; export the form again")
+    return read_model(bundle, path, _referred, in_memory=path.suffix == ".xml")
+
+
+def _referred(data: memoryview, path: Path) -> set[str]:
     """Return the other files a model refers to: an ONNX file's tensors, or the weights of an IR."""
-    return {path.with_suffix(".bin").name} if path.suffix == ".xml" else external_files(path)
+    return {path.with_suffix(".bin").name} if path.suffix == ".xml" else files_named_in(data, path)
+
+
+def _read(core: Any, files: ModelFiles) -> Any:  # noqa: ANN401 - openvino has no types
+    """Return the model: of an IR from memory, of ONNX too unless its weights lie beside it."""
+    if files.weights is None:
+        return core.read_model(files.path)
+    (weights,) = files.weights.values() or (b"",)
+    return core.read_model(files.graph, bytes(weights))

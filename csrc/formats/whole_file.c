@@ -4,7 +4,7 @@
 #define _FILE_OFFSET_BITS 64
 #endif
 
-#include "mapping.h"
+#include "whole_file.h"
 
 #include "shown.h"
 
@@ -37,7 +37,7 @@ static wchar_t *wide(const char *path) {
     return text;
 }
 
-static ue_status map_file(struct ue_mapping *mapping, HANDLE file, const char *path,
+static ue_status map_file(struct ue_whole_file *whole, HANDLE file, const char *path,
                           struct ue_error *error) {
     LARGE_INTEGER size;
     if (GetFileType(file) != FILE_TYPE_DISK || !GetFileSizeEx(file, &size))
@@ -47,15 +47,16 @@ static ue_status map_file(struct ue_mapping *mapping, HANDLE file, const char *p
     const HANDLE section = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
     if (!section)
         return cannot_now(path, "map it", error);
-    mapping->bytes = MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);
-    mapping->size = (size_t)size.QuadPart;
-    const ue_status status = mapping->bytes ? UE_OK : cannot_now(path, "map it", error);
+    whole->bytes = MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);
+    whole->size = (size_t)size.QuadPart;
+    const ue_status status = whole->bytes ? UE_OK : cannot_now(path, "map it", error);
     CloseHandle(section); /* the view keeps it alive */
     return status;
 }
 
-ue_status ue_mapping_open(struct ue_mapping *mapping, const char *path, struct ue_error *error) {
-    *mapping = (struct ue_mapping){NULL, 0};
+ue_status ue_whole_file_open(struct ue_whole_file *whole, const char *path,
+                             struct ue_error *error) {
+    *whole = (struct ue_whole_file){NULL, 0};
     wchar_t *name = wide(path);
     if (!name)
         return cannot(path, "open it", "the path is not UTF-8", error);
@@ -65,25 +66,28 @@ ue_status ue_mapping_open(struct ue_mapping *mapping, const char *path, struct u
     free(name);
     if (file == INVALID_HANDLE_VALUE)
         return cannot_now(path, "open it", error);
-    const ue_status status = map_file(mapping, file, path, error);
+    const ue_status status = map_file(whole, file, path, error);
     CloseHandle(file);
     return status;
 }
 
-void ue_mapping_close(struct ue_mapping *mapping) {
-    if (mapping->bytes)
-        UnmapViewOfFile(mapping->bytes);
-    *mapping = (struct ue_mapping){NULL, 0};
+void ue_whole_file_close(struct ue_whole_file *whole) {
+    if (whole->bytes)
+        UnmapViewOfFile(whole->bytes);
+    *whole = (struct ue_whole_file){NULL, 0};
 }
 
 #else
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Systems read no more than some 2 GB at once. */
+static const size_t most_at_once = (size_t)1 << 30;
 
 static ue_status cannot_now(const char *path, const char *action, struct ue_error *error) {
     char reason[128];
@@ -92,38 +96,56 @@ static ue_status cannot_now(const char *path, const char *action, struct ue_erro
     return cannot(path, action, reason, error);
 }
 
-static ue_status map_file(struct ue_mapping *mapping, int file, const char *path,
-                          struct ue_error *error) {
+static ue_status fill(unsigned char *bytes, size_t size, int file, const char *path,
+                      struct ue_error *error) {
+    for (size_t done = 0; done < size;) {
+        const size_t left = size - done;
+        const ssize_t got = read(file, bytes + done, left < most_at_once ? left : most_at_once);
+        if (got < 0 && errno != EINTR)
+            return cannot_now(path, "read it", error);
+        if (got == 0)
+            return cannot(path, "read it", "it was cut short while it was read", error);
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return UE_OK;
+}
+
+static ue_status read_file(struct ue_whole_file *whole, int file, const char *path,
+                           struct ue_error *error) {
     struct stat about;
     if (fstat(file, &about))
         return cannot_now(path, "look at it", error);
     if (!S_ISREG(about.st_mode))
-        return cannot(path, "map it", "not a regular file", error);
+        return cannot(path, "read it", "not a regular file", error);
     if (about.st_size <= 0 || (uintmax_t)about.st_size > SIZE_MAX)
-        return cannot(path, "map it", about.st_size > 0 ? "it is too large" : "it is empty", error);
-    void *bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_SHARED, file, 0);
-    if (bytes == MAP_FAILED)
-        return cannot_now(path, "map it", error);
-    *mapping = (struct ue_mapping){bytes, (size_t)about.st_size};
-    posix_madvise(bytes, mapping->size, POSIX_MADV_WILLNEED);
-    return UE_OK;
+        return cannot(path, "read it", about.st_size > 0 ? "it is too large" : "it is empty",
+                      error);
+    void *bytes = malloc((size_t)about.st_size);
+    if (!bytes)
+        return ue_fail(error, UE_NO_MEMORY, "%s: no memory for its %ju bytes; close other programs",
+                       ue_show_path(path).text, (uintmax_t)about.st_size);
+    *whole = (struct ue_whole_file){bytes, (size_t)about.st_size};
+    const ue_status status = fill(bytes, whole->size, file, path, error);
+    if (status)
+        ue_whole_file_close(whole);
+    return status;
 }
 
 /* O_NONBLOCK: a pipe would otherwise be waited for, until somebody writes to it. */
-ue_status ue_mapping_open(struct ue_mapping *mapping, const char *path, struct ue_error *error) {
-    *mapping = (struct ue_mapping){NULL, 0};
+ue_status ue_whole_file_open(struct ue_whole_file *whole, const char *path,
+                             struct ue_error *error) {
+    *whole = (struct ue_whole_file){NULL, 0};
     const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0)
         return cannot_now(path, "open it", error);
-    const ue_status status = map_file(mapping, file, path, error);
+    const ue_status status = read_file(whole, file, path, error);
     close(file);
     return status;
 }
 
-void ue_mapping_close(struct ue_mapping *mapping) {
-    if (mapping->bytes)
-        munmap((void *)(uintptr_t)mapping->bytes, mapping->size);
-    *mapping = (struct ue_mapping){NULL, 0};
+void ue_whole_file_close(struct ue_whole_file *whole) {
+    free((void *)(uintptr_t)whole->bytes);
+    *whole = (struct ue_whole_file){NULL, 0};
 }
 
 #endif
