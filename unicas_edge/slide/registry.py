@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from unicas_edge.errors import SlideError, UnsupportedSlideError
 from unicas_edge.slide.base import Slide
+from unicas_edge.slide.formats import main_file
 
 GROUP = "unicas_edge.readers"
 AUTO = "auto"
@@ -40,14 +41,14 @@ class Reader(Protocol):
 
 
 def open_slide(path: str | Path, reader: str = AUTO, mpp: float | None = None) -> Slide:
-    """Return an open slide: a file, or a folder of fields.
+    """Return an open slide: a file, or a folder of fields or of one DICOM series.
 
     `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says.
     Raises `SlideError` (no such file, empty, damaged), `UnsupportedSlideError` (no reader),
     `SpacingError` (um/px is missing).
     """
-    path = Path(path)
     try:
+        path = main_file(Path(path))
         head = _head(path)
         if reader != AUTO:
             return _forced(path, head, reader).open_slide(path, mpp)
@@ -57,7 +58,7 @@ def open_slide(path: str | Path, reader: str = AUTO, mpp: float | None = None) -
 
 
 def is_field_folder(path: str | Path) -> bool:
-    """Return whether a folder is one slide of image fields rather than a folder of slides."""
+    """Return whether a folder that is named as a slide can be opened as one of image fields."""
     return _built_in("folder").accepts(Path(path), b"")
 
 
