@@ -42,9 +42,9 @@ def calibration_tiles(
     """
     if not MIN_TILES <= count <= MAX_TILES:
         raise EngineError(f"{count} calibration tiles; give {MIN_TILES} to {MAX_TILES}")
-    targets = sum(len(find_targets(path, recursive=True)) for path in slides)
-    if not targets:
+    if not slides:
         raise EngineError("no slides to calibrate on; give some with --calibrate")
+    targets = len(find_targets(slides, recursive=True).targets)
     samples = sample_slides(slides, bundle, -(-count // targets), mpp)
     tiles = np.concatenate([sample.normalised(bundle) for sample in samples])
     chosen = np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)

@@ -28,7 +28,7 @@ def test_a_picture_beside_a_slide_makes_no_slide_of_fields(tmp_path, suffix):
     assert is_field_folder(tmp_path)
     touch(tmp_path, f"a{suffix}")
     assert not is_field_folder(tmp_path)
-    assert [target.path.name for target in find_targets(tmp_path)] == [f"a{suffix}"]
+    assert [target.path.name for target in find_targets([tmp_path]).targets] == [f"a{suffix}"]
 
 
 def test_no_suffix_is_both_a_slide_and_a_field():
@@ -42,7 +42,7 @@ def test_no_suffix_is_both_a_slide_and_a_field():
         ("a.svs", ["b.svs", "a/1.dat"], ["a.svs"]),
         ("a.mrxs", ["a/1.dat", "a/0.ini", "b/1.dat"], ["a.mrxs", "a/0.ini", "a/1.dat"]),
         ("a.mrxs", ["b/1.dat"], ["a.mrxs"]),
-        ("2.dcm", ["1.dcm", "3.DCM", "note.txt"], ["1.dcm", "2.dcm", "3.DCM"]),
+        ("2.dcm", ["1.dcm", "3.DCM", "note.txt"], ["2.dcm"]),  # no DICOM: no series to belong to
         ("a.tif", ["a.txt"], ["a.tif"]),
     ],
 )

@@ -1,115 +1,137 @@
-"""What ``screen`` was pointed at, as a list of slides: one slide, a folder, or a CSV list."""
+"""What ``screen`` was pointed at, as a list of slides: slides, folders and lists of slides.
+
+Nothing is skipped in silence: what is no slide is told with its reason (`Found.passed_over`), and
+what should have been looked at and could not be is a `Passed` with `problem`.
+"""
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unicas_edge.errors import SlideError
-from unicas_edge.slide import is_field_folder
-from unicas_edge.slide.formats import SUFFIXES
+from unicas_edge.slide.folder.evidence import is_folder_of_fields
+from unicas_edge.slide.folder.fields import holds_fields
+from unicas_edge.slide.formats import main_file
+from unicas_edge.slide.search import searched
+from unicas_edge.slide.slide_list import LISTS, listed
+from unicas_edge.slide.target import Passed, Target
+
+__all__ = ["Found", "Passed", "Target", "find_targets"]
 
 MAX_TARGETS = 1_000_000
-_MAX_LIST_BYTES = 64 << 20
+#: Passed over entries that are kept; all are counted.
+MAX_PASSED = 10_000
 
 
-@dataclass(frozen=True)
-class Target:
-    """A slide to screen. `problem` says why it cannot be: it is reported, not passed over."""
+@dataclass
+class Found:
+    """The slides, in a stable order, and what was passed over on the way.
 
-    path: Path
-    mpp: float | None = None
-    problem: str | None = None
+    `passed_over` holds the first `MAX_PASSED`; `files` and `folders` count all. `problems` are
+    those that could not be looked at though they should have been.
+    """
+
+    targets: list[Target] = field(default_factory=list)
+    passed_over: list[Passed] = field(default_factory=list)
+    files: int = 0
+    folders: int = 0
+    problems: list[Passed] = field(default_factory=list)
+    _places: dict[str, Path] = field(default_factory=dict)
+
+    def add(self, found: Iterable[Target | Passed], source: Path) -> int:
+        """Enter what a source holds; return how many slides that was, known ones included."""
+        slides = 0
+        for entry in found:
+            if isinstance(entry, Passed):
+                self._pass(entry)
+                continue
+            slides += 1
+            if slides > MAX_TARGETS:
+                raise SlideError(source, f"holds more than {MAX_TARGETS:,} slides; name fewer")
+            self._enter(entry)
+        return slides
+
+    def _enter(self, target: Target) -> None:
+        place = os.path.realpath(target.path)
+        first = self._places.get(place)
+        if first is not None and target.problem is None:
+            self._pass(Passed(target.path, f"the same slide as {first}, which is screened"))
+            return
+        self._places.setdefault(place, target.path)
+        self.targets.append(target)
+
+    def _pass(self, entry: Passed) -> None:
+        if entry.folder:
+            self.folders += 1
+        else:
+            self.files += 1
+        for kept in (self.passed_over, *([self.problems] if entry.problem else [])):
+            if len(kept) < MAX_PASSED:
+                kept.append(entry)
 
 
-def find_targets(source: Path, *, recursive: bool = False) -> list[Target]:
-    """Return the slides `source` stands for, in a stable order.
+def find_targets(
+    sources: Sequence[Path], *, recursive: bool = False, as_fields: bool = False
+) -> Found:
+    """Return the slides that `sources` stand for, each once, and what was passed over.
 
     A ``.csv`` is a list with columns ``wsi[,mpp]``, whose relative paths start from its own folder;
     a missing or repeated slide there becomes a target with a `problem`. A folder is searched for
-    slides, unless it is one: a folder of fields. `SlideError` where nothing is found.
+    slides, unless there is evidence that it is one (`slide.folder.evidence`) or `as_fields` says
+    so. A DICOM series is one slide, whichever of its files is named. `SlideError` where nothing is
+    found, or a list is none.
     """
-    try:
-        return _found(source, recursive=recursive)
-    except OSError as error:
-        raise SlideError(source, f"cannot be read: {error.strerror}") from error
-
-
-def _found(source: Path, *, recursive: bool) -> list[Target]:
-    if source.suffix.lower() == ".csv" and source.is_file():
-        found = list(_listed(source))
-    elif source.is_dir() and not is_field_folder(source):
-        found = [Target(path) for path in _searched(source, recursive=recursive)]
-    else:
-        return [Target(source)]
-    if not found:
-        deeper = "" if recursive else "; to search the folders inside it, add --recursive"
-        raise SlideError(source, f"no slides in it{deeper}")
+    found = Found()
+    for source in sources:
+        try:
+            count = found.add(_stood_for(source, recursive=recursive, as_fields=as_fields), source)
+            none = None if count or not _is_many(source) else _nothing(source, recursive=recursive)
+        except OSError as error:
+            raise SlideError(source, f"cannot be read: {error.strerror or error}") from error
+        if none is not None:
+            if len(sources) == 1:
+                raise SlideError(source, none)
+            found.add([Passed(source, none, folder=source.is_dir(), problem=True)], source)
+    if not found.targets:
+        raise SlideError(sources[0], "no slides in it, nor in the others")
     return found
 
 
-def _searched(folder: Path, *, recursive: bool) -> Iterator[Path]:
+def _is_many(source: Path) -> bool:
+    return source.is_dir() or source.suffix.lower() in LISTS
+
+
+def _stood_for(source: Path, *, recursive: bool, as_fields: bool) -> Iterable[Target | Passed]:
+    if source.suffix.lower() in LISTS and source.is_file():
+        return listed(source)
+    if not source.is_dir():
+        return [_named(source)]
+    if is_folder_of_fields(source) or (as_fields and holds_fields(source)):
+        return [Target(source)]
+    return searched(source, recursive=recursive)
+
+
+def _named(path: Path) -> Target:
     try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise SlideError(folder, f"cannot be listed: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            if (entry / "result.json").exists():
-                continue  # our own output: its pictures are no slide
-            if recursive and is_field_folder(entry):
-                yield entry
-            elif recursive:
-                yield from _searched(entry, recursive=True)
-        elif entry.suffix.lower() in SUFFIXES:
-            yield entry
+        return Target(main_file(path))
+    except SlideError as error:
+        return Target(path, problem=error.cause)
+    except OSError:
+        return Target(path)  # the reader names the cause
 
 
-def _listed(path: Path) -> Iterator[Target]:
-    if path.stat().st_size > _MAX_LIST_BYTES:
-        raise SlideError(path, f"too large for a list of slides (over {_MAX_LIST_BYTES >> 20} MiB)")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "wsi" not in (rows.fieldnames or ()):
-                raise SlideError(path, "a list needs a header line with a column 'wsi'")
-            yield from _rows(path, rows)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SlideError(path, f"cannot be read as a CSV list: {error}") from error
-
-
-def _rows(path: Path, rows: csv.DictReader[str]) -> Iterator[Target]:
-    seen: set[str] = set()
-    for row in rows:
-        name = (row["wsi"] or "").strip()
-        if not name or "\0" in name:
-            raise SlideError(path, f"line {rows.line_num}: the column 'wsi' holds no path")
-        slide = path.parent / name
-        target = Target(slide, *_mpp(row.get("mpp")))
-        if _normal(slide) in seen:
-            target = Target(slide, problem=f"listed twice (line {rows.line_num} of {path})")
-        elif not os.path.exists(slide):  # noqa: PTH110 - False, not an error, for a loop of links
-            target = Target(slide, problem=f"no such file (line {rows.line_num} of {path})")
-        seen.add(_normal(slide))
-        yield target
-
-
-def _normal(path: Path) -> str:
-    return os.path.realpath(path)
-
-
-def _mpp(text: str | None) -> tuple[float | None, str | None]:
-    if text is None or not text.strip():
-        return None, None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1000:
-        return None, f"the list says mpp {text!r}; write a number above 0 (um/px)"
-    return value, None
+def _nothing(source: Path, *, recursive: bool) -> str:
+    """Return that a source holds no slide, and what can be done."""
+    if not source.is_dir():
+        return "no slides in it"
+    deeper = "" if recursive else "; to search the folders inside it, add --recursive"
+    pictures = (
+        "; to screen its pictures as one slide of fields, add --reader folder, or a fields.csv "
+        "with the columns file, x, y, um_px"
+        if holds_fields(source)
+        else ""
+    )
+    return f"no slides in it{deeper}{pictures}"

@@ -17,6 +17,7 @@ from typing import Protocol, cast
 
 from unicas_edge.errors import SlideError, UnsupportedSlideError
 from unicas_edge.slide.base import Slide
+from unicas_edge.slide.formats import main_file
 from unicas_edge.slide.vendors import vendor_of, why_not
 
 GROUP = "unicas_edge.readers"
@@ -50,18 +51,18 @@ def open_slide(
     scene: int | None = None,
     max_decode_mb: int | None = None,
 ) -> Slide:
-    """Return an open slide: a file, or a folder of fields.
+    """Return an open slide: a file, or a folder of fields or of one DICOM series.
 
     `reader` forces one by name; `mpp` is um per level-0 pixel and overrides what the file says;
     `scene`, from 1, chooses where a file holds several; `max_decode_mb` bounds what has to be
-    decoded as a whole. Raises `SlideError` (no such file, empty,
-    damaged), `UnsupportedSlideError` (no reader), `SceneError` (which image is not clear),
-    `SpacingError` (um/px is missing, or said twice).
+    decoded as a whole. Raises `SlideError` (no such file, empty, damaged), `UnsupportedSlideError`
+    (no reader), `SceneError` (which image is not clear), `SpacingError` (um/px is missing, or said
+    twice).
     """
-    path = Path(path)
     given = {"scene": scene, "max_decode_mb": max_decode_mb}
     options = {key: value for key, value in given.items() if value is not None}
     try:
+        path = main_file(Path(path))
         head = _head(path)
         found = _chosen(path, head) if reader == AUTO else _forced(path, head, reader)
         return found.open_slide(path, mpp, **options)
@@ -70,7 +71,7 @@ def open_slide(
 
 
 def is_field_folder(path: str | Path) -> bool:
-    """Return whether a folder is one slide of image fields rather than a folder of slides."""
+    """Return whether a folder that is named as a slide can be opened as one of image fields."""
     return _built_in("folder").accepts(Path(path), b"")
 
 

@@ -59,7 +59,7 @@ def sample_slides(
     `SlideError` for a slide that cannot be read or shows no cell: a measurement must not pass it
     over. At most `MOST_TILES` tiles in all.
     """
-    targets = [target for path in paths for target in find_targets(path, recursive=True)]
+    targets = find_targets(paths, recursive=True).targets
     if len(targets) * per_slide > MOST_TILES:
         raise SlideError(
             targets[0].path,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unicas_edge.errors import SlideError
-from unicas_edge.slide.formats import FIELD_SUFFIXES, SUFFIXES
+from unicas_edge.slide.formats import FIELD_SUFFIXES, SUFFIXES, clutter
 from unicas_edge.slide.jpeg import frame_of
 
 LIST = "fields.csv"
@@ -23,7 +23,8 @@ TILE = 256
 
 _NAMED = re.compile(r"(?:^|[^0-9A-Za-z])x([0-9]{1,10})_y([0-9]{1,10})(?:[^0-9]|$)", re.IGNORECASE)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_HEAD = 65536
+#: Bytes of a file that hold the header of its image.
+HEAD = 65536
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ class Fields:
     warnings: tuple[str, ...]
 
 
-def is_folder_of_fields(path: Path) -> bool:
-    """Return whether a folder directly holds JPEG or PNG images and no slide files."""
+def holds_fields(path: Path) -> bool:
+    """Return whether a folder directly holds JPEG or PNG images and no slide files.
+
+    Enough for one that is named as a slide; `slide.folder.evidence` asks for more.
+    """
     if not path.is_dir():
         return False
-    suffixes = {entry.suffix.lower() for entry in path.iterdir()}
+    suffixes = {entry.suffix.lower() for entry in path.iterdir() if clutter(entry.name) is None}
     return bool(suffixes & FIELD_SUFFIXES) and not suffixes & SUFFIXES
 
 
@@ -66,18 +70,26 @@ def find_fields(folder: Path) -> Fields:
     if listed.is_file():
         return _from_list(folder, listed)
     paths = _images(folder)
-    matches = [_NAMED.search(path.stem) for path in paths]
+    matches = [named_place(path) for path in paths]
     if all(matches):
-        places = [(int(m[1]), int(m[2])) for m in matches if m]
+        places = [place for place in matches if place]
         found = [_field(path, *place) for path, place in zip(paths, places, strict=True)]
         return Fields(tuple(found), None, ())
     return _on_grid([_field(path, 0, 0) for path in paths])
 
 
+def named_place(path: Path) -> tuple[int, int] | None:
+    """Return the level-0 (x, y) that a file's name holds as ``x<digits>_y<digits>``, or None."""
+    match = _NAMED.search(path.stem)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def _images(folder: Path) -> list[Path]:
     """Return the images of a folder by name."""
     paths = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in FIELD_SUFFIXES and p.is_file()
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in FIELD_SUFFIXES and clutter(p.name) is None and p.is_file()
     )
     if not paths:
         raise SlideError(folder, "a folder without JPEG or PNG fields")
@@ -176,9 +188,9 @@ def _from_corner(fields: tuple[Field, ...]) -> tuple[Field, ...]:
 def _field(path: Path, x: int, y: int) -> Field:
     """Return a field with the size its header claims; `SlideError` where it claims nonsense."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
     try:
-        width, height = _size(head)
+        width, height = size_of(head)
     except ValueError as error:
         raise SlideError(path, f"not a JPEG or PNG image: {error}") from error
     if min(width, height) < 1 or width * height > MAX_FIELD_PIXELS:
@@ -186,8 +198,8 @@ def _field(path: Path, x: int, y: int) -> Field:
     return Field(path, x, y, width, height, path.stat().st_size)
 
 
-def _size(head: bytes) -> tuple[int, int]:
-    """Return (width, height) from the head of a JPEG or PNG file."""
+def size_of(head: bytes) -> tuple[int, int]:
+    """Return (width, height) from the head of a JPEG or PNG file; `ValueError` where it is none."""
     if head.startswith(_PNG) and len(head) >= 24:
         return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     frame = frame_of(head)

@@ -15,7 +15,7 @@ from unicas_edge.errors import SceneError, SlideError, TileError
 from unicas_edge.slide.base import WHITE, Level, Slide
 from unicas_edge.slide.byte_counts import carries_information
 from unicas_edge.slide.cache import DecodedCache
-from unicas_edge.slide.folder.fields import Field, Fields, find_fields, is_folder_of_fields
+from unicas_edge.slide.folder.fields import Field, Fields, find_fields, holds_fields
 from unicas_edge.slide.jpeg import SOI, decode_into
 from unicas_edge.slide.spacing import Hints, Stated, find_spacing
 from unicas_edge.tiles.grid import Grid
@@ -27,7 +27,7 @@ _RGB = "RGB"
 def accepts(path: Path, head: bytes) -> bool:
     """Return whether the path is a folder that directly holds images and no slide files."""
     del head
-    return is_folder_of_fields(path)
+    return holds_fields(path)
 
 
 def open_slide(

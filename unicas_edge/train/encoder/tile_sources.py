@@ -98,7 +98,7 @@ class SlideTiles:
         slides_per_draw: int = 8,
         most_unreadable: float = 0.0,
     ) -> None:
-        found = [target for path in sources for target in find_targets(path, recursive=True)]
+        found = find_targets(sources, recursive=True).targets
         self.spec, self.slides_per_draw = spec, slides_per_draw
         usable, self.left_out = survey(found, self._usable, most_unreadable)
         self.targets = [target for target, _ in usable]
