@@ -1,4 +1,7 @@
-"""The kernels on one 224-pixel crop of a 256-pixel tile, one thread, per variant, beside NumPy."""
+"""The kernels on one 224-pixel crop of a 256-pixel tile, one thread, per variant, beside NumPy.
+
+The variant None is what each kernel takes by itself.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("variant", _native.variants())
+@pytest.mark.parametrize("variant", [None, *_native.variants()])
 @pytest.mark.parametrize(("dtype", "kind"), CASES)
-def test_normalise(benchmark, variant: str, dtype: str, kind: str) -> None:
+def test_normalise(benchmark, variant: str | None, dtype: str, kind: str) -> None:
     out = np.empty((3, CROP, CROP), dtype)
     benchmark(_native.normalise, CROPPED, MAPS[kind], out, variant)
 
 
-@pytest.mark.parametrize("variant", _native.variants())
-def test_measure(benchmark, variant: str) -> None:
+@pytest.mark.parametrize("variant", [None, *_native.variants()])
+def test_measure(benchmark, variant: str | None) -> None:
     benchmark(_native.measure, CROPPED, 217, 32, variant)
 
 

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "unicas_edge.h" nogil:
     ctypedef enum ue_status:
         UE_OK
+        UE_BAD_AFFINE
         UE_NO_MEMORY
 
     ctypedef enum ue_dtype:
@@ -30,6 +31,8 @@ cdef extern from "unicas_edge.h" nogil:
     uint32_t ue_version()
     size_t ue_usable_cores()
     const char *ue_variant_name(size_t index)
+    const char *ue_normalise_variant(const float *affine, ue_dtype dtype)
+    const char *ue_measure_variant()
     ue_status ue_normalise(
         const ue_image *image, const float *affine, ue_dtype dtype, void *dst,
         size_t channel_stride, const char *variant,

@@ -3,7 +3,7 @@
 All release the GIL.
 
 `pixels` is uint8 RGB [height, width, 3]; rows may lie any number of bytes apart (a crop, a flip),
-but are contiguous themselves. `variant` is one of `variants()`; None is `active()`, the best.
+but are contiguous themselves. `variant` is one of `variants()`; None is the fastest for the job.
 Whatever does not fit raises ValueError (TypeError, BufferError where it is no such buffer at all).
 """
 
@@ -20,7 +20,13 @@ def variants() -> tuple[str, ...]:
     """Return the variants that this processor can run, best first, "portable" last."""
 
 def active() -> str:
-    """Return the name of the variant that is used unless another is asked for."""
+    """Return the first of `variants()`; some kernels take another: see the two below."""
+
+def normalise_variant(affine: NDArray[np.float32], out: NDArray[np.generic]) -> str:
+    """Return the variant that `normalise` takes for None, for this map and an output like `out`."""
+
+def measure_variant() -> str:
+    """Return the variant that `measure` takes for None."""
 
 def normalise(
     pixels: NDArray[np.uint8],

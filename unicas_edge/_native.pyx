@@ -58,6 +58,10 @@ def active() -> str:
     return (<bytes>ue_variant_name(0)).decode()
 
 
+def measure_variant() -> str:
+    return (<bytes>ue_measure_variant()).decode()
+
+
 cdef const char *variant_or_best(bytes variant) noexcept:
     return NULL if variant is None else <const char *>variant
 
@@ -105,6 +109,21 @@ def normalise(
         fill(&image, &affine[0], &view, name)
     finally:
         PyBuffer_Release(&view)
+
+
+def normalise_variant(const float[::1] affine, out) -> str:
+    cdef Py_buffer view
+    cdef const char *name
+    if affine.shape[0] != 12:
+        raise ValueError(f"the affine map has 12 coefficients, not {affine.shape[0]}")
+    PyObject_GetBuffer(out, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    try:
+        name = ue_normalise_variant(&affine[0], dtype_of(&view))
+    finally:
+        PyBuffer_Release(&view)
+    if name == NULL:
+        check(UE_BAD_AFFINE)
+    return (<bytes>name).decode()
 
 
 def measure(

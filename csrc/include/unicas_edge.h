@@ -8,9 +8,9 @@
  * below, see there. The pixel kernels may be called from any thread at any time; they allocate
  * nothing, and leave their output untouched when they fail.
  *
- * Variants: each kernel exists once per instruction set. The best one that the processor can run is
- * chosen on first use. All variants of a pixel kernel give the same bits: floating point is
- * multiplied and added in one fixed order with no fused multiply-add, the rest is integer
+ * Variants: each kernel exists once per instruction set. The fastest one that the processor can run
+ * is chosen, for each kernel by itself. All variants of a pixel kernel give the same bits: floating
+ * point is multiplied and added in one fixed order with no fused multiply-add, the rest is integer
  * arithmetic. This holds for IEEE 754 machines in the default rounding mode; denormals are not
  * flushed unless the caller's thread says so.
  */
@@ -107,7 +107,11 @@ UE_API uint32_t ue_version(void);
  */
 UE_API size_t ue_usable_cores(void);
 
-/* The name of the index-th variant that runs on this processor, best first; NULL past the last. */
+/*
+ * The name of the index-th variant that runs on this processor, best first; NULL past the last.
+ * Some kernels are faster in a later one: ue_normalise_variant and ue_measure_variant name what
+ * runs.
+ */
 UE_API const char *ue_variant_name(size_t index);
 
 /*
@@ -126,9 +130,15 @@ UE_API const char *ue_variant_name(size_t index);
 UE_API ue_status ue_normalise(const ue_image *image, const float affine[12], ue_dtype dtype,
                               void *dst, size_t channel_stride, const char *variant);
 
+/* The variant that ue_normalise takes for NULL, NULL for a map or dtype that it would refuse. */
+UE_API const char *ue_normalise_variant(const float affine[12], ue_dtype dtype);
+
 /* Focus and content of an image, in one pass. */
 UE_API ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
                             ue_measures *measures, const char *variant);
+
+/* The variant that ue_measure takes for NULL. */
+UE_API const char *ue_measure_variant(void);
 
 /* ---- the multi-task aggregator ------------------------------------------------------------------
  *

@@ -60,7 +60,7 @@ ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8_t dark
         return status;
     if (!measures)
         return UE_NULL_POINTER;
-    const struct ue_variant *found = ue_find_variant(variant);
+    const struct ue_variant *found = ue_find_variant(variant, UE_MEASURE);
     if (!found)
         return UE_NO_SUCH_VARIANT;
     memset(measures, 0, sizeof *measures);

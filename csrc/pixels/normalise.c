@@ -70,10 +70,18 @@ ue_status ue_normalise(const ue_image *image, const float affine[12], ue_dtype d
         status = copy_affine(affine, map);
     if (status != UE_OK)
         return status;
-    const struct ue_variant *found = ue_find_variant(variant);
+    const enum ue_kind kind = kind_of(map, dtype);
+    const struct ue_variant *found = ue_find_variant(variant, ue_job_of(kind));
     if (!found)
         return UE_NO_SUCH_VARIANT;
-    map_rows(image, map, found->rows[dtype][kind_of(map, dtype)], dst,
-             channel_stride * element[dtype], image->width * element[dtype]);
+    map_rows(image, map, found->rows[dtype][kind], dst, channel_stride * element[dtype],
+             image->width * element[dtype]);
     return UE_OK;
+}
+
+const char *ue_normalise_variant(const float affine[12], ue_dtype dtype) {
+    float map[12];
+    if ((unsigned)dtype >= UE_DTYPES || copy_affine(affine, map) != UE_OK)
+        return NULL;
+    return ue_find_variant(NULL, ue_job_of(kind_of(map, dtype)))->name;
 }

@@ -42,8 +42,16 @@ struct ue_variant {
     ue_measure_fn measure;
 };
 
-/* The variant of that name, or the best for NULL; NULL if this processor cannot run it. */
-const struct ue_variant *ue_find_variant(const char *name);
+/* What a variant is chosen for. */
+enum ue_job { UE_MAP, UE_TAKE_APART, UE_MEASURE };
+
+/* Normalising by a map of that kind. */
+static inline enum ue_job ue_job_of(enum ue_kind kind) {
+    return kind == UE_COPY ? UE_TAKE_APART : UE_MAP;
+}
+
+/* The variant of that name, or the best for the job for NULL; NULL if no such one runs here. */
+const struct ue_variant *ue_find_variant(const char *name, enum ue_job job);
 
 ue_status ue_check_image(const ue_image *image);
 

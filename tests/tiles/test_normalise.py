@@ -75,6 +75,21 @@ def test_the_variants_of_this_processor() -> None:
     assert _native.active() == names[0]
 
 
+def test_each_kernel_names_the_variant_that_it_takes() -> None:
+    names = _native.variants()
+    fast = "avx2" if "avx2" in names else names[0]  # AVX-512 is slower at these two
+    same, other = np.eye(3, 4, dtype=np.float32).ravel(), np.full(12, 0.5, np.float32)
+    assert _native.measure_variant() == fast
+    assert _native.normalise_variant(same, np.empty(1, np.uint8)) == fast
+    assert Normaliser((0, 0, 0), (1, 1, 1), None, "uint8").variant == fast
+    for affine, dtype in ((other, np.uint8), (same, np.float32), (other, np.float16)):
+        assert _native.normalise_variant(affine, np.empty(1, dtype)) == names[0]
+    with pytest.raises(ValueError, match="affine"):
+        _native.normalise_variant(np.full(12, np.nan, np.float32), np.empty(1, np.uint8))
+    with pytest.raises(ValueError, match="float32, float16 or uint8"):
+        _native.normalise_variant(same, np.empty(1, np.float64))
+
+
 def test_ties_round_to_even_and_the_rest_saturates() -> None:
     tile = np.arange(6, dtype=np.uint8).repeat(3).reshape(1, 6, 3)
     out = np.empty((3, 1, 6), np.uint8)

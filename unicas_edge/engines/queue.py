@@ -7,13 +7,14 @@ that puts them, straight into their place in a batch.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from unicas_edge.errors import EngineError
 from unicas_edge.tiles.normalise import Normaliser
 
 Key = TypeVar("Key", bound=Hashable)
+_LINE = 64
 _POLL_SECONDS = 0.1  # how soon a waiting thread notices that a worker has failed
 
 
@@ -32,6 +34,17 @@ _POLL_SECONDS = 0.1  # how soon a waiting thread notices that a worker has faile
 class _Batch(Generic[Key]):
     pixels: NDArray[np.generic]
     keys: list[Key] = field(default_factory=list)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.generic]:
+    """Return an array of zeros that begins a cache line: the kernels store whole lines.
+
+    Normalising into one that does not takes 45 us a tile in place of 15 (AVX-512, float32).
+    """
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class _Encoding(Generic[Key]):
@@ -94,7 +107,7 @@ class EncodeQueue(Generic[Key]):
         self._encoding = _Encoding(encoder, deliver)
         for _ in range(self._buffers):
             shape = (encoder.batch_size, 3, crop, crop)
-            self._encoding.free.put(_Batch(np.zeros(shape, dtype=encoder.dtype)))
+            self._encoding.free.put(_Batch(_aligned(shape, encoder.dtype)))
         seconds = getattr(encoder, "batch_seconds", BATCH_SECONDS)
         interrupt = getattr(encoder, "interrupt", lambda _: None)
         self._crew: Crew[_Batch[Key]] = Crew(

@@ -18,7 +18,6 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge import _native
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.aggregator.token_store import TokenStore
 from unicas_edge.bundle import Bundle
@@ -192,7 +191,7 @@ class Session:
             device=encoder.device,
             threads=encoder.threads,
             batch_size=encoder.batch_size,
-            normalise_variant=_native.active(),
+            normalise_variant=self.normaliser.variant,
             unverified=encoder.unverified,
         )
 

@@ -42,6 +42,11 @@ class Normaliser:
         folded = _folded(self.matrix, np.asarray(mean), np.asarray(std), self.dtype)
         self.affine: NDArray[np.float32] = folded.astype(np.float32).ravel()
 
+    @property
+    def variant(self) -> str:
+        """The instruction set of the kernel that `into` runs."""
+        return _native.normalise_variant(self.affine, np.empty(1, self.dtype))
+
     def into(self, tile: NDArray[np.uint8], out: NDArray[np.generic]) -> None:
         """Fill `out` [3, h, w], C-contiguous, from `tile` uint8 [h, w, 3] with any row stride.
 

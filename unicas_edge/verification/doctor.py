@@ -53,7 +53,11 @@ def examine(bundle: Bundle) -> dict[str, Any]:
         "cores": usable_cores(),
         "packages": installed(),
         "readers": list(readers()),
-        "kernels": {"used": _native.active(), "available": list(_native.variants())},
+        "kernels": {
+            "used": _native.active(),
+            "measure": _native.measure_variant(),
+            "available": list(_native.variants()),
+        },
         "aggregator": aggregator,
         "engine": engine,
         "bundle": {
