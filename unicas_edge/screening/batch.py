@@ -22,7 +22,7 @@ from unicas_edge.report import write_result
 from unicas_edge.result import SlideResult
 from unicas_edge.screening.feed import Progress
 from unicas_edge.screening.options import Options
-from unicas_edge.screening.output_folder import ELSEWHERE, FAILED, OutputFolder, slide_names
+from unicas_edge.screening.output_folder import ELSEWHERE, FAILED, OutputFolder
 from unicas_edge.screening.screener import Screener, readable
 from unicas_edge.slide.find import Target
 from unicas_edge.slide.formats import slide_files
@@ -76,18 +76,20 @@ def screen_all(
     force: bool = False,
     skip_existing: bool = False,
     arguments: Sequence[str] = (),
+    passed_over: Sequence[tuple[Path, str]] = (),
 ) -> bool:
     """Screen `targets` into the folder `output`; return whether all of them are well.
 
     A result made earlier from the same file, bundle and settings is kept; one made with others is
     an error unless `force` (screen again) or `skip_existing` (keep it). `OutputError` when the
-    folder itself cannot be used: then nothing else would succeed either.
+    folder itself cannot be used: then nothing else would succeed either. `passed_over`, paths with
+    the reason why they are no slides, is recorded.
     """
     folder = OutputFolder(output)
-    names = slide_names([target.path for target in targets])
+    names = folder.names([target.path for target in targets])
     counts: Counter[str] = Counter()
     ok = True
-    with folder.run(arguments) as log, Screener(bundle, options) as screener:
+    with folder.run(arguments, passed_over) as log, Screener(bundle, options) as screener:
         job = _Job(folder, screener, force=force, skip_existing=skip_existing)
         todo = list(zip(names, targets, strict=True))
         # What another process has is waited for at the end: it may fail or be killed.
