@@ -33,6 +33,31 @@ def test_a_folder_of_fields_keeps_its_whole_name(tmp_path):
     assert slide_names([tmp_path / "D22.20"]) == ["D22.20"]
 
 
+def test_long_names_get_names_of_their_own_that_are_safe():
+    alike = [Path(f"in/{'宫颈' * 20}{n:03}.svs") for n in range(3)]
+    names = slide_names(alike)
+    assert len(set(names)) == 3
+    assert slide_names(alike[:1]) == names[:1], "whatever else is in the list"
+    told = slide_names([*alike, *alike, *[Path("x" * MAX_BYTES)] * 3])
+    assert len(set(told)) == 9
+    assert all(safe_name(name) == name for name in told)
+
+
+def test_who_holds_a_name_keeps_it_and_another_slide_gets_its_own():
+    a, b = (os.path.abspath(f"in/x.{suffix}") for suffix in ("tif", "svs"))  # noqa: PTH100
+    holders = {"x": a}
+
+    def held(name, path):
+        return holders[name] == path if name in holders else None
+
+    first, second = slide_names([Path(a), Path(b)], held)
+    assert first == "x"
+    assert second == slide_names([Path(b)], held)[0] == slide_names([Path(a), Path(b)])[1]
+    holders = dict.fromkeys(slide_names([Path(b), Path(a)])[:1], b)
+    assert slide_names([Path(b)], held) == list(holders)
+    assert slide_names([Path(a)], held) == ["x"]
+
+
 @pytest.mark.parametrize("text", ["con", "NUL.txt", "com1", "LPT³", "aux .x", "CONIN$"])
 def test_devices_of_windows_are_no_names(text):
     assert safe_name(text) == "_" + text

@@ -296,3 +296,27 @@ def test_a_file_name_that_is_not_utf8_is_told_by_its_bytes(tmp_path):
     assert json.loads((tmp_path / "runs" / f"{log.id}.json").read_text())["arguments"] == [
         str(slide)
     ]
+
+
+def test_a_slide_keeps_its_folder_and_another_of_its_stem_gets_another(tmp_path):
+    folder = OutputFolder(tmp_path / "out")
+    tif, svs = tmp_path / "in" / "a.tif", tmp_path / "in" / "a.svs"
+    with folder.run([], [(tmp_path / "logo.png", "a picture")]) as log:
+        assert folder.names([tif]) == ["a"]
+        log.add("a", tif, "failed", "damaged")
+    kept, other = folder.names([tif, svs])
+    assert (kept, other) == ("a", folder.names([svs])[0])
+    assert other.startswith("a-")
+    record = json.loads((tmp_path / "out" / "runs" / f"{log.id}.json").read_text())
+    assert record["passed_over"] == [{"path": str(tmp_path / "logo.png"), "reason": "a picture"}]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+@pytest.mark.parametrize("name", [b"\xff.svs", b"a\nb\x1b.svs", b"=1+1.svs", "张三.svs".encode()])
+def test_a_strange_name_is_known_again(tmp_path, name):
+    folder = OutputFolder(tmp_path / "out")
+    slide = tmp_path / os.fsdecode(name)
+    (first,) = folder.names([slide])
+    with folder.run([]) as log:
+        log.add(first, slide, "failed", "damaged")
+    assert folder.names([slide, slide.with_suffix(".tif")])[0] == first

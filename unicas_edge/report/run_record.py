@@ -23,8 +23,16 @@ def now() -> str:
 class RunRecord:
     """The record of one run; `document` is what the file holds."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
-        """Begin the record of a run with these command-line `arguments` in `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        passed_over: Sequence[tuple[Path, str]] = (),
+    ) -> None:
+        """Begin the record of a run with these command-line `arguments` in `folder`.
+
+        `passed_over` are (path, reason) of what was found beside the slides.
+        """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.id = f"{stamp}-{secrets.token_hex(4)}"
         self.path = folder / f"{self.id}.json"
@@ -41,6 +49,7 @@ class RunRecord:
             "seconds": None,
             "outcome": "running",
             "slides": [],
+            "passed_over": [{"path": str(path), "reason": why} for path, why in passed_over],
         }
 
     def add(

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from unicas_edge.errors import OutputError
 from unicas_edge.screening.outcome import ELSEWHERE, Outcome, failed
-from unicas_edge.screening.output_folder import OutputFolder, slide_names
+from unicas_edge.screening.output_folder import OutputFolder
 from unicas_edge.screening.wire import Order
 from unicas_edge.slide.find import Target
 
@@ -55,18 +55,20 @@ def screen_all(
     force: bool = False,
     skip_existing: bool = False,
     arguments: Sequence[str] = (),
+    passed_over: Sequence[tuple[Path, str]] = (),
 ) -> bool:
     """Screen `targets` into the folder `output`; return whether all of them are well.
 
     A result made earlier from the same file, bundle and settings is kept; one made with others is
     an error unless `force` (screen again) or `skip_existing` (keep it). `OutputError` when the
-    folder itself cannot be used: then nothing else would succeed either.
+    folder itself cannot be used: then nothing else would succeed either. `passed_over`, paths with
+    the reason why they are no slides, is recorded.
     """
     folder = OutputFolder(output)
-    names = slide_names([target.path for target in targets])
+    names = folder.names([target.path for target in targets])
     counts: Counter[str] = Counter()
     ok = True
-    with folder.run(arguments) as log:
+    with folder.run(arguments, passed_over) as log:
         batch = _Batch(folder, screening, force=force, skip_existing=skip_existing)
         todo = list(zip(names, targets, strict=True))
         # What another process has is waited for at the end: it may fail or be killed.

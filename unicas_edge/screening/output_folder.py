@@ -8,6 +8,7 @@ the records of runs are rewritten under a lock of their own.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unicas_edge.core.files import output_errors, remove_partial
-from unicas_edge.core.names import safe_name, slide_names
+from unicas_edge.core.names import key, safe_name, slide_names
 from unicas_edge.errors import OutputError
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.report.run_record import RunRecord
@@ -26,6 +27,7 @@ from unicas_edge.report.summary import (
     error_row,
     read_summary,
     result_row,
+    safe_cell,
     write_summary,
 )
 from unicas_edge.result import SlideResult
@@ -64,6 +66,25 @@ class OutputFolder:
         if not name or name != Path(name).name or name != safe_name(name):
             raise OutputError(f"{self.slides}: {name!r} is not the name of a slide folder")
         return self.slides / name
+
+    def names(self, paths: Sequence[Path]) -> list[str]:
+        """Return the folder name of each slide; one that has a row or a result here keeps its own.
+
+        What another slide holds is not taken, though the stems be the same: the slide is the file.
+        """
+        rows = {key(name): row["slide"] for name, row in read_summary(self.summary).items()}
+
+        def held(name: str, path: str) -> bool | None:
+            told = rows.get(key(name))
+            if told is not None:
+                return _same_path(told, path)
+            try:
+                result = self.existing(name)
+            except OutputError:
+                return True  # said again, with its cause, when the slide is claimed
+            return None if result is None else _same_path(result.slide.path, path)
+
+        return slide_names(paths, held)
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[Path | None]:
@@ -111,9 +132,14 @@ class OutputFolder:
             return False
 
     @contextlib.contextmanager
-    def run(self, arguments: Sequence[str]) -> Iterator[RunLog]:
-        """Record a run: its `arguments` now, each slide it adds, and how it ended."""
-        log = RunLog(self, arguments)
+    def run(
+        self, arguments: Sequence[str], passed_over: Sequence[tuple[Path, str]] = ()
+    ) -> Iterator[RunLog]:
+        """Record a run: its `arguments` now, each slide it adds, and how it ended.
+
+        `passed_over` are the paths that were found beside the slides, and why they are none.
+        """
+        log = RunLog(self, arguments, passed_over)
         outcome = "finished"
         try:
             yield log
@@ -165,12 +191,27 @@ class OutputFolder:
                 probe.unlink(missing_ok=True)
 
 
+def _same_path(told: str, path: str) -> bool:
+    """Return whether what a summary or a result says is the slide of this absolute path."""
+    ours = safe_cell(path).encode(errors="backslashreplace").decode()
+    readable = os.fsencode(path).decode(errors="backslashreplace")
+    # a result tells the path as it was typed; from another folder, only its end can be compared
+    if not os.path.isabs(told):  # noqa: PTH117
+        return Path(told).name == Path(readable).name
+    return os.path.abspath(told) in (ours, readable)  # noqa: PTH100 - no links resolved, no I/O
+
+
 class RunLog:
     """What a run tells the folder; `id` names it and its record."""
 
-    def __init__(self, folder: OutputFolder, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        arguments: Sequence[str],
+        passed_over: Sequence[tuple[Path, str]] = (),
+    ) -> None:
         self._folder = folder
-        self._record = RunRecord(folder.runs, arguments)
+        self._record = RunRecord(folder.runs, arguments, passed_over)
         self.id = self._record.id
         with folder.shared():
             self._record.save()
