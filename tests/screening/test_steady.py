@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.support.dicom_header import dicom
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.hashing import FileHash
 from unicas_edge.errors import SlideError
@@ -134,14 +135,16 @@ def test_every_file_of_a_slide_is_watched(tmp_path, name):
     """One that changes, comes or goes in a slide of several files."""
     folder = tmp_path / {"a.mrxs": "a", "b.dcm": ".", "fields": "fields"}[name]
     folder.mkdir(exist_ok=True)
+    content = dicom("1.2.3") if name == "b.dcm" else bytes(100)
     if name != "fields":
-        (tmp_path / name).write_bytes(b"head")
+        (tmp_path / name).write_bytes(content)
     suffix = ".dcm" if name == "b.dcm" else ".jpg"
     for number in range(3):
-        (folder / f"{number}{suffix}").write_bytes(bytes(100))
+        (folder / f"{number}{suffix}").write_bytes(content)
+    size = len(content)
     for change, said in [
-        (lambda: grow(folder / f"1{suffix}"), rf"1\{suffix} changed .*100 -> 101 bytes"),
-        (lambda: (folder / f"9{suffix}").write_bytes(b"x"), r"files changed .* files\)"),
+        (lambda: grow(folder / f"1{suffix}"), rf"1\{suffix} changed .*{size} -> {size + 1} bytes"),
+        (lambda: (folder / f"9{suffix}").write_bytes(content), r"files changed .* files\)"),
         ((folder / f"9{suffix}").unlink, r"files changed .* files\)"),
     ]:
         with pytest.raises(SlideError, match=said), Steady(tmp_path / name) as files:
