@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -136,6 +137,20 @@ def test_a_slide_during_which_the_bundle_changed_fails_and_so_do_the_next(
     with session(again, aggregator) as last:
         last.push(tile, 0, 0)
         assert last.finish().bundle.files["bundle.json"] == again.digest
+
+
+def test_parts_opened_from_the_bundle_as_it_was_before_are_refused(bundle, tmp_path):
+    encoder, aggregator = open_encoder(bundle), Aggregator.load(bundle)
+    content = bundle.manifest.model_dump(mode="json")
+    for name in ("encoder.onnx", "aggregator.safetensors"):
+        content["files"][name] = "0" * 64
+    other = Bundle(bundle.root, bundle.manifest.model_validate_json(json.dumps(content)), "0" * 64)
+    where = {"width": 512, "height": 512, "um_px": 0.5}
+    with pytest.raises(BundleError, match=r"encoder was opened from another encoder\.onnx"):
+        Session(other, encoder=encoder, **where)
+    with pytest.raises(BundleError, match=r"aggregator was opened from another aggregator\."):
+        Session(other, encoder=FakeEncoder(), aggregator=aggregator, **where)
+    Session(bundle, encoder=encoder, aggregator=aggregator, **where).close()
 
 
 def test_a_verification_written_meanwhile_is_a_change(bundle):

@@ -310,7 +310,8 @@ def test_a_model_that_loops_for_ever_ends_neither_the_slide_nor_the_process_in_s
         from tests.support.endless import endless_bundle
         with tempfile.TemporaryDirectory() as folder:
             bundle = endless_bundle(Path(folder) / "bundle")
-            encoder = open_encoder(bundle, EngineOptions(threads=1, batch_size=1, batch_seconds=2))
+            encoder = open_encoder(bundle, EngineOptions(threads=1, batch_size=1))
+            encoder.batch_seconds = 2
             try:
                 with Session(bundle, width=512, height=512, um_px=0.5, encoder=encoder) as session:
                     push_one = session.push(TILES[0], 0, 0)

@@ -58,7 +58,8 @@ class Aggregator:
     `weights` maps the published checkpoint's keys (``model.blocks.0...``) to float arrays. A
     missing, unexpected or mis-shaped key is an `AggregatorError` that names it. `threads` None is
     one per usable core, `variant` None the best of `_native.aggregator_variants()`. Results do
-    not depend on `threads`; variants agree to 1e-5 in every probability.
+    not depend on `threads`; variants agree to 1e-5 in every probability. `digests` names the file
+    of a bundle that it came from with its SHA-256; empty for weights from elsewhere.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Aggregator:
         name: str,
     ) -> None:
         self.config = config
+        self.digests: dict[str, str] = {}
         with _translated(name):
             self._native = _native.Aggregator(data, threads or 0, variant)
         self._facts = self._native.describe()
@@ -106,6 +108,9 @@ class Aggregator:
         path, data = _bytes_of(source)
         aggregator = cls.__new__(cls)
         aggregator._open(data, config_in(data, path), threads, variant, str(path))
+        if isinstance(source, Bundle):
+            name = source.manifest.aggregator.file
+            aggregator.digests = {name: source.manifest.files[name]}
         return aggregator
 
     @property

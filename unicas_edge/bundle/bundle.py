@@ -6,7 +6,7 @@ Nothing in a bundle is unpickled or executed: JSON, ONNX and safetensors only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +96,18 @@ class Bundle:
                 "folder and name it from there"
             )
         return path
+
+    def check_part(self, what: str, digests: Mapping[str, str]) -> None:
+        """Raise `BundleError` if a part was made of files that are not this bundle's (SHA-256).
+
+        Of this one as it was before, say.
+        """
+        for name, digest in digests.items():
+            if self.manifest.files.get(name) != digest:
+                raise BundleError(
+                    f"{self.root}: the {what} was opened from another {name} than this bundle's, "
+                    f"so that results could not say what made them; open the {what} again"
+                )
 
     def _verify(self, name: str) -> None:
         manifest, path, again = self.root / MANIFEST_NAME, self.path(name), "copy the bundle again"

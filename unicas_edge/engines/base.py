@@ -26,6 +26,8 @@ from unicas_edge.errors import EngineError
 MAX_AUTO_BATCH = 4
 MAX_BATCH = 4096
 DEFAULT_MEMORY_BYTES = 1 << 30
+#: A batch of one tile takes a ViT-L some seconds on the slowest machine tried.
+BATCH_SECONDS = 300.0
 _FINEST_PATCH_PX = 14
 
 
@@ -106,13 +108,17 @@ def plan_batches(
 class CheckedEncoder(ABC):
     """An `Encoder` but for `_run`; it plans its workers and batches from the options.
 
-    A subclass loads `self._path` in its `__init__`, sets `version`, and may replace `batch_size`.
+    A subclass loads `self._path` in its `__init__`, sets `version` and `digests`, the SHA-256 of
+    the files that it runs by their names in the manifest, and may replace `batch_size`.
     """
 
     name: str
     version: str
+    digests: dict[str, str]
     device = "cpu"
     unverified: str | None = None
+    #: After so long without its batch the encoder has failed (`EncodeQueue`): models may loop.
+    batch_seconds = BATCH_SECONDS
 
     def __init__(self, bundle: Bundle, candidate: Candidate, options: EngineOptions) -> None:
         self.name = candidate.backend
@@ -126,7 +132,6 @@ class CheckedEncoder(ABC):
             cores, activation_bytes(self._size, self.width), memory, options.batch_size
         )
         self.threads = self.workers * self._threads_each
-        self.batch_seconds = options.batch_seconds
         self._closed = False
         self._interrupts: dict[int, Callable[[], None]] = {}  # of runs under way, by thread
         self._process = Process()

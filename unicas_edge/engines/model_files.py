@@ -47,6 +47,11 @@ class ModelFiles:
         """The files that a runtime maps: the weights that are not in memory."""
         return self.beside if self.weights is None else ()
 
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every file of the model, by its name in the manifest."""
+        names = map(self.name, (self.path, *self.beside))
+        return {name: self.bundle.manifest.files[name] for name in names}
+
     def name(self, path: Path) -> str:
         """Return what the manifest calls the bundle's file at `path`."""
         return path.relative_to(self.bundle.root).as_posix()

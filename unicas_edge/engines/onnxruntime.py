@@ -50,6 +50,7 @@ class OrtEncoder(CheckedEncoder):
         super().__init__(bundle, candidate, options)
         in_memory = _takes_weights_from_memory(candidate.backend)
         files = read_model(bundle, self._path, files_named_in, in_memory=in_memory)
+        self.digests = files.digests()
         self._session: Any = None
         self._session, self.version = _session(candidate, files, self._threads_each)
         self._run_options = _runtime().RunOptions

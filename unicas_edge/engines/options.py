@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: A batch of one tile takes a ViT-L some seconds on the slowest machine tried.
-BATCH_SECONDS = 300.0
-
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -14,8 +11,7 @@ class EngineOptions:
 
     `threads` None takes every usable core. `batch_size` None fits the batches of all workers into
     `memory_mb`, which bounds the activations (None: a quarter of the free memory, at most 1 GiB).
-    `allow_unverified` lets an engine run that did not pass the bundle's gate. An encoder that does
-    not return a batch for `batch_seconds` has failed: a model may loop for ever.
+    `allow_unverified` lets an engine run that did not pass the bundle's gate.
     """
 
     backend: str = "auto"
@@ -24,4 +20,3 @@ class EngineOptions:
     batch_size: int | None = None
     memory_mb: int | None = None
     allow_unverified: bool = False
-    batch_seconds: float = BATCH_SECONDS

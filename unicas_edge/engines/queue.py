@@ -19,9 +19,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge.engines.base import Encoder
+from unicas_edge.engines.base import BATCH_SECONDS, Encoder
 from unicas_edge.engines.crew import Crew
-from unicas_edge.engines.options import BATCH_SECONDS
 from unicas_edge.errors import EngineError
 from unicas_edge.tiles.normalise import Normaliser
 
@@ -87,7 +86,7 @@ class EncodeQueue(Generic[Key]):
     queue: one that is forgotten without `close` ends its threads when it is collected. `put` may be
     called from several threads at once. A failure in a worker is raised by the next `put` or
     `flush`; so is an `EngineError` for a batch that takes more than `encoder.batch_seconds`
-    (`options.BATCH_SECONDS` where it has none), and for use in a process made by fork. A late batch
+    (`base.BATCH_SECONDS` where it has none), and for use in a process made by fork. A late batch
     is ended by `encoder.interrupt`, where there is one, so that its thread ends too.
     `spare`, at least 1, is how many batches may wait or fill beside those being encoded.
     """

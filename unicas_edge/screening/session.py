@@ -50,9 +50,8 @@ class Session:
     failed (None: every tile of the grid); those that are not count as unread. `scored_tiles` is
     how many tiles were read beforehand to score them, if any were; `queue_batches` how many batches
     may wait beside those being encoded.
-    `encoder` and `aggregator` may be shared by many sessions, one after another or at once.
-    A session that is forgotten frees its threads when it is collected; in a process made by fork it
-    is a `SessionError`.
+    `encoder` and `aggregator` may be shared by many sessions, one after another or at once. One
+    that is forgotten frees its threads when it is collected; a fork gets a `SessionError`.
     """
 
     def __init__(
@@ -75,6 +74,8 @@ class Session:
         self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
         self.grid = grid_for(bundle, width, height, um_px)
         bundle.check_unchanged()
+        for what, part in (("encoder", encoder), ("aggregator", aggregator)):
+            bundle.check_part(what, getattr(part, "digests", {}))
         self.bundle = bundle
         self.max_tiles = tile_limit(bundle, max_tiles)
         self._expected = expected

@@ -39,7 +39,9 @@ class OpenVinoEncoder(CheckedEncoder):
         super().__init__(bundle, candidate, options)
         self.batch_size = max(self.batch_size, _LEAST_BATCH.get(self.precision, 1))
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._compiled, self.version = self._compile(_files(bundle, self._path))
+        files = _files(bundle, self._path)
+        self.digests = files.digests()
+        self._compiled, self.version = self._compile(files)
         self.threads = self._compiled.get_property("INFERENCE_NUM_THREADS")  # no more than cores
         for _ in range(self.workers):
             self._requests.put(self._compiled.create_infer_request())
