@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from unicas_edge.report.pictures.overview import OVERVIEW
+from unicas_edge.report.pictures import OVERVIEW
 from unicas_edge.result import NOTICE, UNVERIFIED, SlideResult, Weights, caution
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from unicas_edge.core.files import STAGING, output_errors, sync_folder
 from unicas_edge.errors import OutputError
 from unicas_edge.report.features_h5 import FEATURES, write_features_h5
 from unicas_edge.report.geojson import ANNOTATIONS, write_geojson
+from unicas_edge.report.pictures import OVERVIEW
 from unicas_edge.report.pictures.contact import CONTACT, TilePixels, write_contact
-from unicas_edge.report.pictures.overview import OVERVIEW, write_overview
+from unicas_edge.report.pictures.overview import write_overview
 from unicas_edge.report.result_json import RESULT, result_bytes, write_result_json
 from unicas_edge.report.tiles_csv import TILES, write_tiles_csv
 from unicas_edge.result import SlideResult

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unicas_edge import __version__
+from unicas_edge import __version__, report
 from unicas_edge.errors import SlideError, UnicasError
-from unicas_edge.report import write_result
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.screening.attempts import Attempt
 from unicas_edge.screening.feed import Progress
@@ -66,7 +65,7 @@ class Job:
         with self._attempted(order, key):
             found = self._screener.screen(order.path, mpp=mpp, resume_key=key, progress=progress)
             writing()
-            write_result(order.folder, found.result, found.overview, found.top_tiles)
+            report.write_result(order.folder, found.result, found.overview, found.top_tiles)
         return screened(order.name, order.path, order.folder, found.result)
 
     @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import importlib
 import os
 import queue
 import shutil
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two messages about one stage.
 _TELL_EVERY = 0.1
+_WRITING = "unicas_edge.report.writing"
 
 
 def main(folder: str) -> None:
@@ -79,6 +81,8 @@ class Worker:
         options = profiled(setup.profile, bundle, setup.options)
         weights = bundle.manifest
         self._reply(wire.Loaded(weights.trained, weights.demonstration))
+        # what writes is imported beside opening the engine, not after it
+        threading.Thread(target=importlib.import_module, args=[_WRITING], daemon=True).start()
         with Screener(bundle, options) as screener:
             self._job = Job(screener)
             self._reply(wire.Ready())

@@ -34,8 +34,6 @@ from unicas_edge.report.pictures.layout import (
 from unicas_edge.report.pictures.palette import BLURRED, FAILED, MUTED, RGB, RULE, task_colour
 from unicas_edge.result import SlideResult
 
-OVERVIEW = "overview.jpg"
-
 #: Longer side of the page, pixels.
 MAX_SIDE = 1600
 MIN_WIDTH = 900
