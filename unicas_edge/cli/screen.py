@@ -1,4 +1,4 @@
-"""``unicas-edge screen``, ``info``: screen slides, and look at one before."""
+"""``unicas-edge screen``: screen slides."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unicas_edge.cli.arguments import existing_sources, known_colour, known_profile
 from unicas_edge.cli.options import (
     BackendOption,
     BundleOption,
@@ -19,33 +20,39 @@ from unicas_edge.cli.options import (
     ReaderOption,
     RecursiveOption,
     UnverifiedOption,
-    show,
+    VerboseOption,
 )
+from unicas_edge.cli.text import complain
 
 if TYPE_CHECKING:
-    from unicas_edge.slide.base import Slide
+    from unicas_edge.cli.console import Console
+    from unicas_edge.screening.options import Options
+    from unicas_edge.slide.find import Found
 
 
-def _number(text: str, word: str) -> int | None:
+def _number(text: str, word: str, option: str) -> int | None:
     """Return the number of at least 1 that an option gives, None for the word it may give."""
     if text == word:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"give a number of at least 1, or '{word}'")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < 1:
+        raise typer.BadParameter(
+            f"give a number of at least 1, or '{word}'", param_hint=f"'{option}'"
+        )
     return int(text)
 
 
 def _max_tiles(text: str | None) -> int | Literal["all"] | None:
-    return None if text is None else _number(text, "all") or "all"
+    return None if text is None else _number(text, "all", "--max-tiles") or "all"
 
 
 def screen(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
             metavar="SLIDE|FOLDER|LIST.csv",
-            help="Slide, folder of slides, or CSV list with the column wsi (path of the slide) "
-            "and optionally mpp (um/px).",
+            callback=existing_sources,
+            help="Slides, folders of slides, patterns such as 'a/*.svs', or CSV lists with the "
+            "column wsi (path of the slide) and optionally mpp (um/px).",
         ),
     ],
     output: OutputFolder = Path("out"),
@@ -64,6 +71,7 @@ def screen(
         str | None,
         typer.Option(
             metavar="NAME",
+            callback=known_colour,
             help="Colour correction: none, white-balance or reinhard.",
             show_default="as the bundle says",
         ),
@@ -83,6 +91,7 @@ def screen(
         typer.Option(
             "--profile",
             metavar="NAME|FILE.toml|auto",
+            callback=known_profile,
             help="Device profile: the engine settings for one kind of computer.",
         ),
     ] = "auto",
@@ -91,85 +100,75 @@ def screen(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Keep every existing result, even one made with another slide, bundle or "
-            "settings.",
+            help="Keep every existing result, even one made from an older state of the slide, or "
+            "with another bundle or settings.",
         ),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Screen every slide again and replace its result.")
     ] = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Screen a slide, a folder of slides, or a list of slides.
+    """Screen slides, folders of slides and lists of slides.
 
-    A slide is not screened again if a result with the same slide, bundle and settings exists. Exit
-    code 0: every slide was screened. 1: a slide failed, or too little of it could be read. 2: wrong
-    arguments.
+    A slide is not screened again if a result with the same slide, bundle and settings exists. A
+    DICOM series is one slide. A folder of pictures is one slide if it has a fields.csv, if every
+    picture is named x<number>_y<number>, or if it holds nothing but 16 or more pictures of one
+    size, at most 1,024 pixels per side; else add --reader folder.
+
+    Exit code 0: every slide has a decision. 1: a slide failed, too little of it could be read, or a
+    folder could not be searched. 2: wrong arguments; nothing was written. 3: nothing failed, but a
+    slide is unsatisfactory.
     """
     from unicas_edge.bundle import Bundle
     from unicas_edge.cli.console import Console
     from unicas_edge.engines import EngineOptions
-    from unicas_edge.screening.batch import screen_all
+    from unicas_edge.engines.choice import choose
     from unicas_edge.screening.options import Options
     from unicas_edge.screening.profile import profiled
     from unicas_edge.slide.find import find_targets
 
+    if quiet and verbose:
+        raise typer.BadParameter("give one of --quiet and --verbose")
     engine = EngineOptions(
         backend,
         precision,
         num_workers,
-        _number(batch_size, "auto"),
+        _number(batch_size, "auto", "--batch-size"),
         allow_unverified=allow_unverified,
     )
     user = Options(_max_tiles(max_tiles), mpp, reader, colour, engine)
     loaded = Bundle.load(bundle)
     options = profiled(profile, loaded, user)
-    targets = find_targets(source, recursive=recursive)
+    if backend != "auto" or precision != "auto":  # what cannot be had is said before all else
+        choose(loaded, backend, precision, allow_unverified=allow_unverified)
+    found = find_targets(sources, recursive=recursive, as_fields=reader == "folder")
+    console = Console(loaded, output, found, quiet=quiet, verbose=verbose, as_json=as_json)
+    raise typer.Exit(_screened(found, console, options, force=force, skip_existing=skip_existing))
+
+
+def _screened(
+    found: Found, console: Console, options: Options, *, force: bool, skip_existing: bool
+) -> int:
+    """Screen what was found; return the exit code."""
+    from unicas_edge.screening.batch import screen_all
+
     try:
-        with Console(loaded, output, quiet=quiet, as_json=as_json) as console:
-            ok = screen_all(
-                targets,
-                output,
-                loaded,
+        with console:
+            screen_all(
+                found.targets,
+                console.output,
+                console.bundle,
                 options,
                 console,
                 force=force,
                 skip_existing=skip_existing,
                 arguments=sys.argv[1:],
+                passed_over=[(entry.path, entry.reason) for entry in found.passed_over],
             )
     except KeyboardInterrupt:
-        typer.echo(
-            "interrupted: finished results are kept; to continue, run the same command", err=True
-        )
-        raise typer.Exit(130) from None
-    raise typer.Exit(0 if ok else 1)
-
-
-def info(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide, or folder of fields.")],
-    mpp: MppOption = None,
-    reader: ReaderOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a slide is: reader, size, um/px and its source, levels, tiles."""
-    from unicas_edge.slide import open_slide
-
-    with open_slide(slide, reader, mpp) as opened:
-        show(_facts(opened), as_json=as_json)
-
-
-def _facts(slide: Slide) -> dict[str, object]:
-    from unicas_edge.bundle import Bundle
-    from unicas_edge.screening.screener import slide_info
-    from unicas_edge.tiles.grid import grid_for
-
-    grid = grid_for(Bundle.load(), slide.width, slide.height, slide.spacing.um_px)
-    return slide_info(slide).model_dump(exclude_none=True) | {
-        "levels": [
-            f"{level.width} x {level.height} (1:{level.downsample:g})" for level in slide.levels
-        ],
-        "tiles": f"{grid.cols} x {grid.rows} = {grid.cols * grid.rows}",
-        "ranked_by": "luma" if slide.content(grid) is None else "compressed bytes",
-        "warnings": list(slide.warnings),
-    }
+        said = "interrupted: finished results are kept; to continue, run the same command"
+        return complain("Interrupted", said, 130, as_json=console.as_json)
+    return console.exit_code

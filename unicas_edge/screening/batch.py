@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 from unicas_edge import __version__
 from unicas_edge.bundle import Bundle
+from unicas_edge.core.names import readable
 from unicas_edge.errors import SlideError, UnicasError
 from unicas_edge.report import write_result
 from unicas_edge.result import SlideResult
 from unicas_edge.screening.feed import Progress
 from unicas_edge.screening.options import Options
 from unicas_edge.screening.output_folder import ELSEWHERE, FAILED, OutputFolder
-from unicas_edge.screening.screener import Screener, readable
+from unicas_edge.screening.screener import Screener
 from unicas_edge.slide.find import Target
 from unicas_edge.slide.formats import slide_files
 
