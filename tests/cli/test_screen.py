@@ -48,6 +48,12 @@ def screen(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return call("screen", *arguments, "--max-tiles", 64, **options)
 
 
+def slide_events(text: str) -> list[dict]:
+    """Return what ``--json`` said of slides."""
+    events = [json.loads(line) for line in text.splitlines()]
+    return [event for event in events if event["event"] == "slide"]
+
+
 def rows(out: Path) -> dict[str, dict[str, str]]:
     with (out / "summary.csv").open(newline="") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
@@ -108,24 +114,34 @@ def test_a_batch_goes_on_past_bad_slides_and_exits_1(slides, tmp_path):
     assert [slide["status"] for slide in record["slides"]] == ["failed"] * 3 + ["done"]
 
 
-def test_json_mode_prints_one_object_a_slide_and_nothing_else(slides, tmp_path):
+def test_json_mode_prints_json_lines_and_nothing_else(slides, tmp_path):
     (tmp_path / "list.csv").write_text(f"wsi\n{slides / 's0.svs'}\nmissing.svs\n")
     done = screen(tmp_path / "list.csv", "-o", tmp_path / "out", "--json")
     assert done.returncode == 1
-    good, bad = map(json.loads, done.stdout.splitlines())
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    good, bad = (event for event in events if event["event"] == "slide")
+    assert {event["event"] for event in events} == {"progress", "slide", "summary"}
     assert good["status"] == "done"
     assert CAUTION in good["result"]["notices"]
     assert bad["status"] == "failed"
     assert "no such file" in bad["error"]
+    assert events[-1]["counts"] == {"done": 1, "failed": 1}
+    assert events[-1]["exit_code"] == 1
 
 
 @pytest.mark.parametrize(("weights", "said"), CAUTIONS)
-def test_quiet_prints_problems_only(slides, tmp_path, untrained_bundle, weights, said):
+def test_quiet_prints_problems_only_and_the_caution_with_them(
+    slides, tmp_path, untrained_bundle, weights, said
+):
     bundle = copy_with(untrained_bundle, tmp_path / "bundle", **weights).root
     done = screen(slides / "s0.svs", "--bundle", bundle, "-o", tmp_path / "out", "--quiet")
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", said)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     result = load_result(tmp_path / "out" / "slides" / "s0")
     assert result.notices[0] == caution(result.bundle) == said
+    (tmp_path / "bad.svs").write_text("no slide")
+    done = screen(tmp_path / "bad.svs", "--bundle", bundle, "-o", tmp_path / "out", "-q")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == said
     assert call("bundle", "show", bundle).stderr.strip() == said
     about = json.loads(call("doctor", "--bundle", bundle, "--json").stdout)
     assert about["notices"] == [said]
@@ -146,7 +162,7 @@ def test_two_processes_share_a_folder_without_doing_a_slide_twice(slides, tmp_pa
     command = [*COMMAND, "screen", str(slides), "-o", str(out), "--max-tiles", "64", "--force"]
     pair = [subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) for _ in "12"]
     printed = [process.communicate(timeout=120)[0] for process in pair]
-    outcomes = [json.loads(line) for text in printed for line in text.splitlines()]
+    outcomes = [event for text in printed for event in slide_events(text)]
     assert [process.returncode for process in pair] == [0, 0]
     done = sorted(outcome["name"] for outcome in outcomes if outcome["status"] == "done")
     assert done == ["s0", "s1", "s2"]
@@ -168,7 +184,8 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_resumes(slides, tmp_
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert process.stdout is not None
-    first = json.loads(process.stdout.readline())  # the first slide is done, the second begun
+    first = next(event for line in process.stdout for event in slide_events(line))
+    # the first slide is done, the second begun
     time.sleep(0.5)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -181,7 +198,7 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_resumes(slides, tmp_
         assert not (folder / "result.json").exists() or load_result(folder)
     again = call(*command[3:])
     assert again.returncode == 0, again.stderr
-    statuses = {o["name"]: o["status"] for o in map(json.loads, again.stdout.splitlines())}
+    statuses = {o["name"]: o["status"] for o in slide_events(again.stdout)}
     assert statuses[first["name"]] == "kept"
     assert len(statuses) == 3
     assert not list(out.rglob("*.part"))
@@ -221,20 +238,36 @@ def test_a_full_disk_fails_the_slide_and_leaves_no_half(slides, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["screen", "nothing.svs"], 1, "no such file"),
+        (["screen", "nothing.svs"], 2, "no such file"),
         (["screen", "."], 1, "no slides"),
-        (["info", "nothing.svs"], 1, "no such file"),
+        (["info", "nothing.svs"], 2, "no such file"),
         (["bundle", "check", "nothing"], 1, "bundle.json"),
-        (["screen", "x.svs", "--max-tiles", "0"], 2, "at least 1"),
-        (["screen", "x.svs", "--batch-size", "many"], 2, "auto"),
+        (["screen", ".", "--max-tiles", "0"], 2, "at least 1"),
+        (["screen", ".", "--max-tiles", "-3"], 2, "at least 1"),
+        (["screen", ".", "--batch-size", "many"], 2, "auto"),
+        (["screen", ".", "--backend", "foo"], 2, "onnxruntime"),
+        (["screen", ".", "--precision", "foo"], 2, "bf16"),
+        (["screen", ".", "--bundle", "nowhere"], 2, "no such folder"),
+        (["screen", ".", "--bundle", "."], 2, "no bundle.json"),
+        (["screen", ".", "--profile", "foo"], 2, "x86-cpu"),
+        (["screen", ".", "--profile", "foo.toml"], 2, "no such file"),
+        (["screen", ".", "--reader", "foo"], 2, "openslide"),
+        (["screen", ".", "--colour", "foo"], 2, "reinhard"),
+        (["screen", ".", "--mpp", "-1"], 2, "um/px"),
+        (["screen", ".", "--mpp", "nan"], 2, "um/px"),
+        (["screen", ".", "--quiet", "--verbose"], 2, "one of"),
+        (["screen", "*.svs"], 2, "matches"),
+        (["info", ".", "--reader", "foo"], 2, "openslide"),
+        (["doctor", "--bundle", "nowhere"], 2, "no such folder"),
         (["screen"], 2, "Missing argument"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(tmp_path, arguments, code, message):
+def test_wrong_arguments_are_told_before_anything_is_written(tmp_path, arguments, code, message):
     done = call(*arguments, cwd=tmp_path)
     assert done.returncode == code
-    assert message in done.stderr
+    assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mpp_is_asked_for_when_the_slide_does_not_say(tmp_path):
@@ -244,6 +277,8 @@ def test_mpp_is_asked_for_when_the_slide_does_not_say(tmp_path):
     assert "--mpp" in done.stderr
     blank = screen(tmp_path / "plain.png", "-o", tmp_path / "out", "--mpp", 0.5)
     assert "unsatisfactory" in blank.stdout
+    assert blank.returncode == 3
+    assert screen(tmp_path / "plain.png", "-o", tmp_path / "out", "--mpp", 0.5).returncode == 3
 
 
 def test_info_and_doctor_and_bundle_and_sample(slides, tmp_path):

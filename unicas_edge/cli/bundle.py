@@ -15,6 +15,7 @@ from unicas_edge.cli.options import (
     SourceBundle,
     say_caution,
 )
+from unicas_edge.cli.text import say, say_json
 
 bundle_app = typer.Typer(help="Show, check or convert a model bundle.", no_args_is_help=True)
 
@@ -38,7 +39,7 @@ def bundle_show(folder: _Folder = None) -> None:
     from unicas_edge.bundle import Bundle
 
     loaded = Bundle.load(folder)
-    typer.echo(loaded.manifest.model_dump_json(indent=2))
+    say_json(loaded.manifest.model_dump(mode="json"), indent=2)
     say_caution(loaded.manifest)
 
 
@@ -55,8 +56,8 @@ def bundle_check(folder: _Folder = None) -> None:
     Aggregator.load(loaded)
     open_encoder(loaded).close()
     spec = loaded.manifest
-    typer.echo(f"{loaded.root}: {spec.name} {spec.version} has no errors, {len(spec.files)} files")
-    typer.echo(storage)
+    say(f"{loaded.root}: {spec.name} {spec.version} has no errors, {len(spec.files)} files")
+    say(storage)
     say_caution(spec)
 
 
@@ -86,9 +87,9 @@ def bundle_convert(
     from unicas_edge.export.experts import convert, describe
 
     made = convert(Bundle.load(source), output, experts.value, bags or [], force=force)
-    typer.echo(f"{output}: {describe(made)}")
+    say(f"{output}: {describe(made)}")
     if not bags:
-        typer.echo(
+        say(
             "warning: the change in probability was not measured; to measure it, convert again "
             "with --bags PATH",
             err=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unicas_edge.cli.arguments import possible_mpp
 from unicas_edge.cli.options import (
     BackendOption,
     BundleOption,
@@ -15,6 +16,7 @@ from unicas_edge.cli.options import (
     RecursiveOption,
     UnverifiedOption,
 )
+from unicas_edge.cli.text import printable, say
 
 if TYPE_CHECKING:
     from unicas_edge.heads.classify import Classified
@@ -46,7 +48,10 @@ def classify(
     mpp: Annotated[
         float | None,
         typer.Option(
-            "--mpp", help="Pixel size of the images, in um/px.", show_default="as the bundle says"
+            "--mpp",
+            callback=possible_mpp,
+            help="Pixel size of the images, in um/px.",
+            show_default="as the bundle says",
         ),
     ] = None,
     backend: BackendOption = "auto",
@@ -77,29 +82,29 @@ def classify(
     if output is not None:
         write_csv(output, found)
     if as_json:
-        typer.echo(json_of(found))
+        say(json_of(found))
     elif output is None:
         _lines(found)
     else:
-        typer.echo(f"{output}: {len(found.paths)} images classified")
+        say(f"{output}: {len(found.paths)} images classified")
     _complain(found)
     raise typer.Exit(1 if found.failed else 0)
 
 
 def _lines(found: Classified) -> None:
     for row, path in enumerate(found.paths):
-        typer.echo(path)
+        say(printable(path))
         for head in found.heads:
             share = found.probabilities[head.spec.name][row]
             called = found.called[head.spec.name][row]
-            typer.echo(f"  {head.spec.name}: {head.spec.classes[called]} ({share[called]:.1%})")
+            say(f"  {head.spec.name}: {head.spec.classes[called]} ({share[called]:.1%})")
 
 
 def _complain(found: Classified) -> None:
     for failure in found.failed:
-        typer.echo(f"error: {failure}", err=True)
+        say(f"error: {printable(failure)}", err=True)
     if found.failed:
         total = len(found.paths) + len(found.failed)
-        typer.echo(f"{len(found.failed)} of {total} images could not be read", err=True)
+        say(f"{len(found.failed)} of {total} images could not be read", err=True)
     for notice in found.notices:
-        typer.echo(notice, err=True)
+        say(notice, err=True)

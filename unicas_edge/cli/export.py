@@ -16,6 +16,7 @@ from unicas_edge.cli.options import (
     SourceBundle,
     say_caution,
 )
+from unicas_edge.cli.text import say
 
 if TYPE_CHECKING:
     from unicas_edge.export.quantise.quantise import Quantised
@@ -123,7 +124,7 @@ def export_encoder(
     )
     spec = made.bundle.manifest.encoder
     _say(checkpoint, made.notes)
-    typer.echo(f"{output}: {spec.architecture}, tokens of width {spec.width}, {storage.value}")
+    say(f"{output}: {spec.architecture}, tokens of width {spec.width}, {storage.value}")
     say_caution(made.bundle.manifest)
 
 
@@ -160,7 +161,7 @@ def export_aggregator(
     )
     tasks = ", ".join(f"{t.name} at {t.threshold:g}" for t in made.bundle.manifest.tasks)
     _say(checkpoint, made.notes)
-    typer.echo(f"{output}: aggregator added, {tasks}")
+    say(f"{output}: aggregator added, {tasks}")
     say_caution(made.bundle.manifest)
 
 
@@ -208,7 +209,7 @@ def quantise(
         precision,
         taken,
         force=force,
-        tell=lambda line: typer.echo(line, err=True),
+        tell=lambda line: say(line, err=True),
     )
     _report(made, output)
     say_caution(made.bundle.manifest)
@@ -216,7 +217,7 @@ def quantise(
 
 def _say(checkpoint: Path, notes: tuple[str, ...]) -> None:
     for note in notes:
-        typer.echo(f"{checkpoint}: {note}", err=True)
+        say(f"{checkpoint}: {note}", err=True)
 
 
 def _report(made: Quantised, output: Path) -> None:
@@ -226,19 +227,17 @@ def _report(made: Quantised, output: Path) -> None:
         for name in made.bundle.manifest.files
         if name.startswith(Path(form.file).stem + ".")
     )
-    typer.echo(f"{output}: {form.backend} {form.precision}, {size / 1e6:,.1f} MB")
+    say(f"{output}: {form.backend} {form.precision}, {size / 1e6:,.1f} MB")
     if form.kept:
         more = f" and {len(form.kept) - _SHOWN} more" if len(form.kept) > _SHOWN else ""
-        typer.echo(f"layers kept in floating point: {', '.join(form.kept[:_SHOWN])}{more}")
+        say(f"layers kept in floating point: {', '.join(form.kept[:_SHOWN])}{more}")
     for trial in made.trials:
-        typer.echo(
+        say(
             f"{trial.kept} layers kept: cosine with fp32 {trial.cosine_mean:.5f} on average, "
             f"{trial.cosine_min:.5f} at least, {trial.centred_mean:.5f} centred, on held-out tiles"
         )
     if not made.trials:
-        typer.echo("warning: not compared with fp32; run unicas-edge verify", err=True)
+        say("warning: not compared with fp32; run unicas-edge verify", err=True)
     elif not made.reached:
-        typer.echo(
-            "warning: may not pass the bundle's gate; run unicas-edge verify to find out", err=True
-        )
-    typer.echo(f"next: unicas-edge verify {output} --slides ...")
+        say("warning: may not pass the bundle's gate; run unicas-edge verify to find out", err=True)
+    say(f"next: unicas-edge verify {output} --slides ...")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unicas_edge.cli.arguments import (
+    bundle_folder,
+    known_backend,
+    known_precision,
+    known_reader,
+    possible_mpp,
+)
+from unicas_edge.cli.text import printable, say, say_json
 from unicas_edge.engines.registry import BACKENDS
 
 if TYPE_CHECKING:
@@ -17,7 +24,13 @@ BUILT_IN = "the built-in bundle"
 
 BundleOption = Annotated[
     Path | None,
-    typer.Option("--bundle", metavar="BUNDLE", help="Model bundle folder.", show_default=BUILT_IN),
+    typer.Option(
+        "--bundle",
+        metavar="BUNDLE",
+        callback=bundle_folder,
+        help="Model bundle folder.",
+        show_default=BUILT_IN,
+    ),
 ]
 SourceBundle = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Bundle folder. It is not changed.")
@@ -37,6 +50,7 @@ MppOption = Annotated[
     float | None,
     typer.Option(
         "--mpp",
+        callback=possible_mpp,
         help="Pixel size of the slide at level 0, in um/px.",
         show_default="as the slide says",
     ),
@@ -47,6 +61,7 @@ BackendOption = Annotated[
         "--backend",
         "--engine",
         metavar="NAME",
+        callback=known_backend,
         help=f"Engine that runs the encoder: auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}.",
     ),
 ]
@@ -55,6 +70,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
+        callback=known_precision,
         help="Number format of the encoder: auto, fp32, bf16, fp16, int8w (only the weights are "
         "int8) or int8.",
     ),
@@ -71,11 +87,34 @@ ReaderOption = Annotated[
     typer.Option(
         "--reader",
         metavar="NAME",
-        help="Reader of the slide: auto, tiff, openslide, vips, folder or a plug-in.",
+        callback=known_reader,
+        help="Reader of the slide: auto, tiff, openslide, vips, folder (makes a folder of pictures "
+        "one slide) or a plug-in.",
+    ),
+]
+SceneOption = Annotated[
+    int | None,
+    typer.Option(
+        "--scene",
+        min=1,
+        metavar="N",
+        help="Number of the image to read, where a file holds several.",
+        show_default="the only one",
+    ),
+]
+DecodeOption = Annotated[
+    int,
+    typer.Option(
+        "--max-decode-mb",
+        min=1,
+        help="Largest image without tiles, in MB when decoded.",
     ),
 ]
 RecursiveOption = Annotated[
     bool, typer.Option("--recursive", help="Search the folders inside the folder too.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also print what was passed over, and why.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
@@ -84,16 +123,16 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers
 def show(facts: dict[str, Any], *, as_json: bool, indent: str = "") -> None:
     """Print facts, nested ones indented, or as JSON."""
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        say_json(facts, indent=2)
         return
     for key, value in facts.items():
         if isinstance(value, dict):
-            typer.echo(f"{indent}{key}:")
+            say(f"{indent}{key}:")
             show(value, as_json=False, indent=indent + "  ")
         elif isinstance(value, list):
-            typer.echo(f"{indent}{key}: {'; '.join(map(str, value)) or '-'}")
+            say(f"{indent}{key}: {'; '.join(map(printable, value)) or '-'}")
         else:
-            typer.echo(f"{indent}{key}: {'-' if value is None else value}")
+            say(f"{indent}{key}: {'-' if value is None else printable(value)}")
 
 
 def say_caution(manifest: Manifest) -> None:
@@ -101,4 +140,4 @@ def say_caution(manifest: Manifest) -> None:
     from unicas_edge.result import caution
 
     if said := caution(manifest):
-        typer.echo(said, err=True)
+        say(said, err=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unicas_edge.cli.options import QuietOption, SeedOption
+from unicas_edge.cli.text import say
 
 
 def sample(
@@ -41,4 +42,4 @@ def sample(
         labels = ", ".join(
             f"{task} {'+' if positive else '-'}" for task, positive in truth.labels.items()
         )
-        typer.echo(f"{truth.path} (synthetic; {labels}); ground truth: {truth.truth_path}")
+        say(f"{truth.path} (synthetic; {labels}); ground truth: {truth.truth_path}")

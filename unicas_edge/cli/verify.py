@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from unicas_edge.cli.options import (
     say_caution,
     show,
 )
+from unicas_edge.cli.text import say, say_json
 
 
 def doctor(
@@ -84,12 +84,12 @@ def verify(
         backend=backend,
         precision=precision,
         mpp=mpp,
-        tell=lambda t: typer.echo(t, err=True),
+        tell=lambda t: say(t, err=True),
     )
     made = write_verification(Bundle.load(bundle), verified.verification)
     found = list(rows(verified))
     if as_json:
-        typer.echo(json.dumps({"gate": verified.verification.gate.model_dump(), "engines": found}))
+        say_json({"gate": verified.verification.gate.model_dump(), "engines": found})
     else:
         engine_table(found)
     say_caution(made.manifest)

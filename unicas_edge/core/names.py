@@ -69,6 +69,11 @@ def slide_names(paths: Sequence[Path], held: Held = lambda _name, _path: None) -
     return _tell_repeats([names[path] for path in absolute])
 
 
+def readable(name: str | Path) -> str:
+    """Return a file name as text that any file can hold; bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
 def _printable(text: str) -> str:
     """Return `text` without what a system or a spreadsheet may trip over, at its full length."""
     text = unicodedata.normalize("NFC", text)

@@ -73,7 +73,8 @@ def missing(backend: str) -> str | None:
     Imports a runtime only where no other way tells, and touches no GPU.
     """
     row = engine(backend)
-    if find_spec(row.package) is None:
+    found = find_spec(row.package)
+    if found is None or found.origin is None:  # an empty folder of that name is no package
         brings = f"'unicas-edge[{row.extra}]'" if row.extra else row.package
         return f"{row.package} is not installed; pip install {brings}"
     return row.encoder().missing(backend)

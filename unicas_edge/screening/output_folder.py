@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unicas_edge.core.files import output_errors, remove_partial
-from unicas_edge.core.names import key, safe_name, slide_names
+from unicas_edge.core.names import key, readable, safe_name, slide_names
 from unicas_edge.errors import OutputError
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.report.run_record import RunRecord
@@ -194,11 +194,10 @@ class OutputFolder:
 def _same_path(told: str, path: str) -> bool:
     """Return whether what a summary or a result says is the slide of this absolute path."""
     ours = safe_cell(path).encode(errors="backslashreplace").decode()
-    readable = os.fsencode(path).decode(errors="backslashreplace")
     # a result tells the path as it was typed; from another folder, only its end can be compared
     if not os.path.isabs(told):  # noqa: PTH117
-        return Path(told).name == Path(readable).name
-    return os.path.abspath(told) in (ours, readable)  # noqa: PTH100 - no links resolved, no I/O
+        return Path(told).name == Path(readable(path)).name
+    return os.path.abspath(told) in (ours, readable(path))  # noqa: PTH100 - no links resolved, no I/O
 
 
 class RunLog:

@@ -6,7 +6,6 @@ between them. The session decides nothing differently for a file than for a scan
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.core.names import readable
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import SlideError
 from unicas_edge.result import SlideInfo, SlideResult
@@ -175,11 +175,6 @@ def screen(
 
         write_result(Path(output), screened.result, screened.overview, screened.top_tiles)
     return screened.result
-
-
-def readable(name: str | Path) -> str:
-    """Return a file name as text that any file can hold; bytes that are no UTF-8 are escaped."""
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def slide_info(slide: Slide) -> SlideInfo:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two messages about one stage.
 _TELL_EVERY = 0.1
+_AUTO = "auto"
 _WRITING = "unicas_edge.report.writing"
 
 
@@ -71,6 +72,7 @@ class Worker:
     def _serve(self) -> None:
         # heavy, so only now: stdout is private, the end of stdin is watched, the setup on its way
         from unicas_edge.bundle import Bundle  # noqa: PLC0415
+        from unicas_edge.engines.choice import choose  # noqa: PLC0415
         from unicas_edge.screening.job import Job  # noqa: PLC0415
         from unicas_edge.screening.profile import profiled  # noqa: PLC0415
         from unicas_edge.screening.screener import Screener  # noqa: PLC0415
@@ -79,6 +81,15 @@ class Worker:
         assert isinstance(setup, wire.Setup)  # noqa: S101 - our own supervisor sent it
         bundle = Bundle.load(setup.bundle)
         options = profiled(setup.profile, bundle, setup.options)
+        engine = options.engine
+        if engine.backend != _AUTO or engine.precision != _AUTO:
+            # what cannot be had is said before an output folder is made
+            choose(
+                bundle,
+                engine.backend,
+                engine.precision,
+                allow_unverified=engine.allow_unverified,
+            )
         weights = bundle.manifest
         self._reply(wire.Loaded(weights.trained, weights.demonstration))
         # what writes is imported beside opening the engine, not after it

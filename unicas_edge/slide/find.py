@@ -24,6 +24,8 @@ __all__ = ["Found", "Passed", "Target", "find_targets"]
 MAX_TARGETS = 1_000_000
 #: Passed over entries that are kept; all are counted.
 MAX_PASSED = 10_000
+#: Of them, those that the error names where no slide was found.
+_TOLD = 3
 
 
 @dataclass
@@ -93,11 +95,18 @@ def find_targets(
             raise SlideError(source, f"cannot be read: {error.strerror or error}") from error
         if none is not None:
             if len(sources) == 1:
-                raise SlideError(source, none)
+                raise SlideError(source, none + _told(found.passed_over))
             found.add([Passed(source, none, folder=source.is_dir(), problem=True)], source)
     if not found.targets:
         raise SlideError(sources[0], "no slides in it, nor in the others")
     return found
+
+
+def _told(passed_over: Sequence[Passed]) -> str:
+    """Return the first of what was passed over, with its reasons."""
+    first = [f"{entry.path.name} ({entry.reason})" for entry in passed_over[:_TOLD]]
+    more = ["..."] if len(passed_over) > _TOLD else []
+    return f". Passed over: {', '.join(first + more)}" if first else ""
 
 
 def _is_many(source: Path) -> bool:

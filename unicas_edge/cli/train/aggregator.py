@@ -16,6 +16,7 @@ from unicas_edge.cli.options import (
     SeedOption,
     SourceBundle,
 )
+from unicas_edge.cli.text import say
 from unicas_edge.cli.train.options import (
     Bags,
     Device,
@@ -76,17 +77,17 @@ def compose(
     )
     found = sources.load_sources(data, unreadable_share=most_unreadable)
     for line in found.unreadable:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     composer = late_module("train", "compose.slide").Composer(found.split(part, fold))
 
     def tell(path: Path, slide: Any) -> None:  # noqa: ANN401 - needs the extra
         positive = ", ".join(task for task, label in slide.labels.items() if label) or "negative"
-        typer.echo(f"{path}: {positive}; {len(slide.insertions)} insertions")
+        say(f"{path}: {positive}; {len(slide.insertions)} insertions")
 
     table = made.write_set(
         composer, output, slides, seed=seed, recipe=recipe, force=force, tell=tell
     )
-    typer.echo(f"{table}: {slides} composed slides of the part {part}; none is a patient's slide")
+    say(f"{table}: {slides} composed slides of the part {part}; none is a patient's slide")
 
 
 def aggregator(
@@ -187,10 +188,10 @@ def aggregator(
         made, training, judged, settings, output, resume=resume, device=device
     )
     step, best = history.best
-    typer.echo(f"{output}: mean AUC {best:.4f} on {len(judged)} validation slides, step {step}")
+    say(f"{output}: mean AUC {best:.4f} on {len(judged)} validation slides, step {step}")
     if not kind:
         names = " ".join(f"--task {name}" for name in training.tasks)
-        typer.echo(
+        say(
             f"next: unicas-edge export aggregator {output / fitting.WEIGHTS} --heads {heads} "
             f"--top-m {top_m} {names} -o BUNDLE"
         )
@@ -223,12 +224,12 @@ def calibrate(
         bundle, output, found, sensitivity=sensitivity, force=force
     )
     for one in fitted:
-        typer.echo(
+        say(
             f"{one.task}: temperature {one.temperature:.3f}, threshold {one.threshold:.3f}: "
             f"sensitivity {one.sensitivity:.3f}, specificity {one.specificity:.3f}, NLL "
             f"{one.nll_before:.4f} -> {one.nll_after:.4f} on the same {one.slides} slides"
         )
-    typer.echo(f"{output}: calibrated; decisions have changed, so run unicas-edge verify again")
+    say(f"{output}: calibrated; decisions have changed, so run unicas-edge verify again")
 
 
 def _read(
@@ -237,7 +238,7 @@ def _read(
     data = late_module("train", "aggregator.bags")
     bags: BagSet = data.read_table(table, folder, width, _classes(named), missing=missing).loaded()
     for line in bags.left_out:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     return bags
 
 
@@ -275,4 +276,4 @@ def _cross_validate(
     )
     path = output / "predictions.csv"
     cross.write_predictions(path, found)
-    typer.echo(f"{path}: {len(found.labels)} slides; next: unicas-edge train evaluate {path}")
+    say(f"{path}: {len(found.labels)} slides; next: unicas-edge train evaluate {path}")

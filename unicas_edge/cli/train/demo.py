@@ -18,6 +18,7 @@ from unicas_edge.cli.options import (
     SeedOption,
     say_caution,
 )
+from unicas_edge.cli.text import say
 
 
 def demo(
@@ -59,7 +60,7 @@ def demo(
     job = Job(work, seed, (backend, precision), _tell(work))
     made = make_demo(data, output, settings, job, force=force)
     for figure in made.manifest.evaluation:
-        typer.echo(
+        say(
             f"{figure.task} {figure.metric}: {figure.value:.3f} "
             f"[{figure.ci_low:.3f}, {figure.ci_high:.3f}]"
         )
@@ -75,7 +76,7 @@ def _tell(work: Path) -> Callable[[str], None]:
         work.mkdir(parents=True, exist_ok=True)
 
     def tell(line: str) -> None:
-        typer.echo(line, err=True)
+        say(line, err=True)
         with output_errors(log), log.open("a") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 

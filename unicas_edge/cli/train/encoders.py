@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unicas_edge.cli.late import late_module
+from unicas_edge.cli.text import say
 from unicas_edge.cli.train.options import Device, Resume
 
 if TYPE_CHECKING:
@@ -151,10 +152,8 @@ def _source(
     if late_module("train", "loop.processes").place().rank:
         return mixed  # the first process tells
     for line in mixed.left_out:
-        typer.echo(f"left out: {line}", err=True)
-    typer.echo(
-        f"{mixed.tiles:,} tiles to draw from, {len(mixed.left_out)} files left out", err=True
-    )
+        say(f"left out: {line}", err=True)
+    say(f"{mixed.tiles:,} tiles to draw from, {len(mixed.left_out)} files left out", err=True)
     return mixed
 
 
@@ -176,11 +175,9 @@ def _report(history: History, config: PretrainConfig | DistilConfig) -> None:
     figures = history.validations[-1][1] if history.validations else {}
     told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     path = history.folder / NAME
-    typer.echo(f"{path}: after {history.steps:,} steps{': ' if told else ''}{told}")
-    typer.echo(f"curves: {history.folder / 'curves.png'}, {history.folder / 'curves.json'}")
+    say(f"{path}: after {history.steps:,} steps{': ' if told else ''}{told}")
+    say(f"curves: {history.folder / 'curves.png'}, {history.folder / 'curves.json'}")
     if named(config.encoder.vit):
-        typer.echo(f"next: unicas-edge export encoder {path} -o BUNDLE")
+        say(f"next: unicas-edge export encoder {path} -o BUNDLE")
     else:
-        typer.echo(
-            "note: this encoder is only for tests; it cannot be exported, as its shape has no name"
-        )
+        say("note: this encoder is only for tests; it cannot be exported, as its shape has no name")

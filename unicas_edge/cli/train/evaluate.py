@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from unicas_edge.cli.late import need_train
 from unicas_edge.cli.options import JsonOption, OutputFolder, Replace, SeedOption
+from unicas_edge.cli.text import say, say_json
 
 if TYPE_CHECKING:
     from unicas_edge.train.evaluate.predictions import Predictions
@@ -96,10 +96,10 @@ def evaluate(
         written = write_report(output, report, given)
         reports.append(report)
         if not as_json:
-            typer.echo(markdown(report))
-            typer.echo("\n".join(map(str, written)) + "\n")
+            say(markdown(report))
+            say("\n".join(map(str, written)) + "\n")
     if as_json:
-        typer.echo(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
+        say_json([report.model_dump(mode="json") for report in reports], indent=2)
 
 
 def _given(

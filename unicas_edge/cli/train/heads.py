@@ -9,6 +9,7 @@ import typer
 
 from unicas_edge.cli.late import need_train
 from unicas_edge.cli.options import NewBundle, SeedOption, SourceBundle, say_caution
+from unicas_edge.cli.text import say
 from unicas_edge.cli.train.options import MostUnreadable
 
 if TYPE_CHECKING:
@@ -111,11 +112,9 @@ def heads(
             raise OutputError(f"{runs}: holds the logs of an earlier run; move it away")
     found = _data(data, layout, side, positive or [], licence, most_unreadable)
     protocol = Protocol(view, folds, shots, probing=Probing(epochs=epochs, seed=seed))
-    made = make_head(
-        name, found, bundle, protocol, runs=runs, tell=lambda t: typer.echo(t, err=True)
-    )
+    made = make_head(name, found, bundle, protocol, runs=runs, tell=lambda t: say(t, err=True))
     for task, (given, report) in zip(_tasks(name, shots), made.tests, strict=True):
-        typer.echo(markdown(report))
+        say(markdown(report))
         if reports is not None:
             write_report(reports, report.model_copy(update={"task": task}), given)
     written = write_heads(bundle, output, [made.head], force=force)
@@ -137,9 +136,9 @@ def _data(
 
     found = regions_data.readable(regions_data.load(layout, root, side), most)
     for problem in found.unreadable:
-        typer.echo(f"left out: {problem}", err=True)
+        say(f"left out: {problem}", err=True)
     if found.unreadable:
-        typer.echo(f"{len(found.unreadable)} unreadable images left out", err=True)
+        say(f"{len(found.unreadable)} unreadable images left out", err=True)
     if positive:
         found = found.against_rest(positive)
     return found if licence is None else replace(found, licence=licence)
@@ -147,8 +146,8 @@ def _data(
 
 def _say(made: Made, output: Path) -> None:
     head = made.head
-    typer.echo(
+    say(
         f"{output}: head {head.name} ({', '.join(head.classes)}), view {head.view}, temperature "
         f"{head.temperature:g}"
     )
-    typer.echo(f"next: unicas-edge classify IMAGE --bundle {output} --head {head.name}")
+    say(f"next: unicas-edge classify IMAGE --bundle {output} --head {head.name}")
