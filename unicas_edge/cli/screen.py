@@ -70,7 +70,8 @@ def screen(
         typer.Option(
             metavar="NAME",
             callback=known_colour,
-            help="Colour correction: none, white-balance, reinhard or icc (the slide's own profile).",
+            help="Colour correction: none, white-balance, reinhard, or icc (by the slide's "
+            "profile).",
             show_default="as the bundle says",
         ),
     ] = None,

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from unicas_edge import __version__, report
+from unicas_edge.core.names import readable
 from unicas_edge.errors import SlideError, UnicasError
 from unicas_edge.report.result_json import RESULT, load_result
 from unicas_edge.screening.attempts import Attempt
 from unicas_edge.screening.feed import Progress
 from unicas_edge.screening.options import Options
 from unicas_edge.screening.outcome import CONFLICT, KEPT, Outcome, failed, screened
-from unicas_edge.screening.screener import Screener, readable
+from unicas_edge.screening.screener import Screener
 from unicas_edge.screening.wire import Order
 from unicas_edge.slide.formats import slide_files
 
