@@ -167,3 +167,26 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(AggregatorError, match=r"model\.pth: not a readable safetensors file"):
         Aggregator.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"__metadata__":', '"__metadata__":{},"__metadata__":'),
+        ('"config":', '"config":"{}","config":'),
+        ('\\"depth\\":', '\\"depth\\":7,\\"depth\\":'),
+        ('"model.norm.bias":', '"model.norm.bias":{},"model.norm.bias":'),
+    ],
+)
+def test_a_header_that_gives_a_key_twice_is_refused(tmp_path, old, new):
+    path = tmp_path / "a.safetensors"
+    save_file(weights_of(config_of()), path, metadata={"config": config_of().model_dump_json()})
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end].decode().rstrip()
+    assert old in header
+    header = header.replace(old, new, 1)
+    header += " " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + data[end:])
+    with pytest.raises(AggregatorError, match=r"a\.safetensors: .*is given twice"):
+        Aggregator.load(path)

@@ -124,6 +124,42 @@ def test_external_files_are_found_wherever_a_tensor_may_hide(tmp_path):
     assert found <= embedded.manifest.files.keys()
 
 
+def walked(model, path):
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return external_files(path)
+
+
+def test_what_hides_a_file_from_the_walk_is_found_or_refused(tmp_path):
+    tensor = TensorProto(name="t", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="deep.bin")
+    function = helper.make_function("d", "f", [], ["y"], [], [helper.make_opsetid("", 17)])
+    function.attribute_proto.append(helper.make_attribute("default", tensor))
+    plain = helper.make_graph([], "plain", [], [])
+    path = tmp_path / "x.onnx"
+    assert walked(helper.make_model(plain, functions=[function]), path) == {"deep.bin"}
+    compiled = helper.make_node("EPContext", [], ["y"], domain="com.microsoft")
+    with pytest.raises(EngineError, match="runs a compiled file"):
+        walked(helper.make_model(helper.make_graph([compiled], "g", [], [])), path)
+    graph = helper.make_graph([], "g", [], [], [tensor]).SerializeToString()
+    size = bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7])
+    assert walked(b"\x3a" + size + graph, path) == {"deep.bin"}  # field 7, the graph
+    with pytest.raises(EngineError, match=r"field's number .* is too large"):
+        walked(b"\xba\x80\x80\x80\x10" + size + graph, path)  # the same, in 32 bits
+
+
+@pytest.mark.parametrize("location", ["./row.bin", "../bundle/row.bin", "{root}/row.bin"])
+def test_a_listed_file_may_be_named_from_its_folder_alone(bundle_with, tmp_path, location):
+    data, root = np.arange(192, dtype="<f4"), tmp_path / "bundle"
+    made = bundle_with(tiny(location=location.format(root=root)), **{"row.bin": data.tobytes()})
+    options = EngineOptions("onnxruntime", batch_size=1)
+    if location.startswith("./"):
+        tokens = open_encoder(made, options).encode(np.ones((1, 3, 224, 224), "f4"))
+        np.testing.assert_allclose(tokens[0], data, rtol=1e-5)
+        return
+    with pytest.raises(EngineError, match=r"refers to '.*', which is not a file of the bundle"):
+        open_encoder(made, options)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(min_size=1, max_size=200) | st.integers(0, 100).map(lambda n: tiny()[: n * 4]))
 def test_any_bytes_are_walked_or_refused(tmp_path_factory, data):

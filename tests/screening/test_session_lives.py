@@ -217,6 +217,19 @@ def test_an_aggregator_works_alone_in_a_fork():
     assert done.stdout.split() == ["0"] * 5
 
 
+def test_onnxruntime_reports_to_nobody_and_starts_no_thread():
+    done = run(
+        """
+        def tasks():
+            return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+        before = tasks()
+        import onnxruntime
+        print(os.environ["ORT_DISABLE_TELEMETRY"], tasks() - before)
+        """
+    )
+    assert done.stdout.split() == ["1", "0"]
+
+
 # ---- closed, failed, stuck ----------------------------------------------------------------------
 
 
