@@ -57,7 +57,7 @@ def _bars(console: rich.console.Console, *, quiet: bool) -> Progress:
 
 
 class Console:
-    """Prints what `run.screen_all` reports, in one of three modes: person, quiet, JSON."""
+    """Prints what `batch.screen_all` reports, in one of three modes: person, quiet, JSON."""
 
     def __init__(self, weights: Weights, output: Path, *, quiet: bool, as_json: bool) -> None:
         self._caution = caution(weights)
