@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import unicas_edge.cli
 from tests.cli.test_screen import COMMAND, call, rows
 from unicas_edge.cli.text import printable, utf8
 from unicas_edge.sample import write_sample
@@ -121,6 +124,15 @@ def test_help_survives_a_narrow_encoding_and_a_closed_pipe():
     line = f"{' '.join(COMMAND)} screen --help | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, check=False, timeout=60)
     assert done.stderr == b""
+
+
+def test_everything_is_printed_by_the_guarded_functions():
+    """`typer.echo` and `print` would pass a name on as it is."""
+    cli = Path(unicas_edge.cli.__file__).parent
+    free = {"text.py", "app.py"}
+    for module in cli.rglob("*.py"):
+        text = module.read_text()
+        assert module.name in free or not re.search(r"typer\.echo|(?<![.\w])print\(", text), module
 
 
 @given(st.text())
