@@ -92,7 +92,7 @@ def test_the_same_again_is_kept_and_another_setting_is_refused_until_forced(slid
     assert call("screen", slide, "-o", out, "--max-tiles", 12, "--skip-existing").returncode == 0
     assert (out / "slides" / "s0" / "result.json").stat().st_mtime_ns == made
     assert rows(out)["s0"]["prob_cancer"], "the refusal did not cost the summary its row"
-    assert call("screen", slide, "-o", out, "--max-tiles", 12, "--force").returncode == 0
+    assert call("screen", slide, "-o", out, "--max-tiles", 12, "--force").returncode == 3
     assert load_result(out / "slides" / "s0").coverage.planned == 12
 
 

@@ -48,7 +48,7 @@ def screen(
         typer.Argument(
             metavar="SLIDE|FOLDER|LIST.csv",
             callback=existing_sources,
-            help="Slides, folders of slides, patterns such as 'a/*.svs', or CSV lists with the "
+            help="Slides or folders of slides, patterns such as 'a/*.svs', or CSV lists with the "
             "column wsi (path of the slide) and optionally mpp (um/px).",
         ),
     ],
