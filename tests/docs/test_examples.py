@@ -63,7 +63,7 @@ def test_a_session_in_scan_order_prints_what_the_file_gives(slide, tmp_path):
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path):
     said = run(EXAMPLES / "screen.py", tmp_path / "absent.svs", code=1)
-    assert said == f"error: {tmp_path / 'absent.svs'}: no such file\n"
+    assert said == f"error: {tmp_path / 'absent.svs'}: no such file; check the path\n"
 
 
 def test_the_plug_in_installs_and_is_found(tmp_path):

@@ -78,7 +78,8 @@ def screen(folder: Path, world, *arguments: str) -> dict[str, tuple[str, str]]:
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert not list((folder / "tmp").iterdir())
-    found = [json.loads(line) for line in done.stdout.splitlines()]  # nobody else printed there
+    events = [json.loads(line) for line in done.stdout.splitlines()]  # nobody else printed there
+    found = [event for event in events if event["event"] == "slide"]
     return {one["name"]: (one["status"], one["error"] or "") for one in found}
 
 

@@ -76,7 +76,7 @@ def test_a_slide_that_cannot_be_read_is_not_passed_over(tmp_path, slide, bundle)
     with pytest.raises(SlideError, match=r"broken\.svs"):
         sample_slides([slide, broken], bundle, 4)
     with pytest.raises(SlideError, match="more than 20,000"):
-        sample_slides([slide] * 3, bundle, 10_000)
+        sample_slides([slide], bundle, 20_001)
 
 
 # ---- a process of its own -----------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_the_commands_tell_a_table_json_and_the_verdict(slide, bundle, tmp_path)
             "16",
         ],
     )
-    assert screened.exit_code in (0, 1), screened.output  # 1: too few tiles for a decision
+    assert screened.exit_code in (0, 3), screened.output  # 3: too few tiles for a decision
     result = json.loads((tmp_path / "out" / "slides" / "sample" / "result.json").read_text())
     assert (result["engine"]["name"], result["engine"]["unverified"]) == ("openvino", None)
 

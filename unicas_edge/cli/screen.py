@@ -96,7 +96,8 @@ def screen(
     ] = "auto",
     max_decode_mb: DecodeOption = 1024,
     timeout: Annotated[
-        float, typer.Option(min=1.0, metavar="SECONDS", help="Longest time per slide.")
+        float,
+        typer.Option(min=1.0, metavar="SECONDS", help="Largest number of seconds per slide."),
     ] = 3600.0,
     recursive: RecursiveOption = False,
     skip_existing: Annotated[
