@@ -55,5 +55,5 @@ def test_the_profile_is_applied_and_recorded(tmp_path):
 def test_what_is_no_stain_has_no_diagnosis(tmp_path):
     grey = np.repeat(IMAGE.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     path = write_tiff(tmp_path / "a.tif", [jpeg_ifd(grey, extra=HALF_MICROMETRE)])
-    with pytest.raises(UnsupportedSlideError, match="greyscale"):
+    with pytest.raises(UnsupportedSlideError, match="colour of a stain"):
         screened(path)

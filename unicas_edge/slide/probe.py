@@ -96,5 +96,5 @@ def _colour_problem(pixels: NDArray[np.uint8]) -> str | None:
         return None
     spread = showing.max(axis=1).astype(int) - showing.min(axis=1)
     if np.percentile(spread, 99) < _LEAST_COLOUR:
-        return "it is greyscale, without the colours of a stain"
+        return "nothing on it has the colour of a stain: it is greyscale, or shows no cells"
     return None
