@@ -70,7 +70,10 @@ def finished(done: subprocess.CompletedProcess[bytes], out) -> None:
 def test_any_encoding_takes_any_name(folder, tmp_path, variables):
     done = shell("$SCREEN --verbose", folder, tmp_path / "out", **variables)
     finished(done, tmp_path / "out")
-    for raw in (b"\x1b]0", b"\x1b[2J", b"\x07", b"\n\r"):
+    raws = [b"\x1b]0", b"\x1b[2J", b"\x07"]
+    if "FORCE_COLOR" not in variables:  # a bar of progress goes back to the start of its line
+        raws.append(b"\n\r")
+    for raw in raws:
         assert raw not in done.stdout + done.stderr
     assert b"[red]x[nope] :smile: \\.svs" in done.stderr
     assert b"\\u001b]0;title" in done.stderr

@@ -2,7 +2,7 @@
 
 A reader is an object (a module will do) with ``accepts(path, head) -> bool``, where `head` is the
 file's first 4,096 bytes (b"" for a folder), and ``open_slide(path, mpp) -> Slide``; one that knows
-scenes takes ``scene`` too, one that decodes images as a whole ``max_decode_mb``. A third party
+scenes takes ``scene`` too. A third party
 offers one under the entry point group ``unicas_edge.readers``; the entry point's name is what
 ``--reader`` takes.
 """
@@ -59,12 +59,13 @@ def open_slide(
     (no reader), `SceneError` (which image is not clear), `SpacingError` (um/px is missing, or said
     twice).
     """
-    given = {"scene": scene, "max_decode_mb": max_decode_mb}
-    options = {key: value for key, value in given.items() if value is not None}
+    options = {} if scene is None else {"scene": scene}
     try:
         path = main_file(Path(path))
         head = _head(path)
         found = _chosen(path, head) if reader == AUTO else _forced(path, head, reader)
+        if max_decode_mb is not None and found in map(_built_in, BUILT_IN):
+            options["max_decode_mb"] = max_decode_mb
         return found.open_slide(path, mpp, **options)
     except OSError as error:
         raise SlideError(path, f"cannot be read: {error.strerror or error}") from error
