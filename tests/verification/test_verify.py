@@ -251,7 +251,7 @@ def test_the_commands_tell_a_table_json_and_the_verdict(slide, bundle, tmp_path)
             "16",
         ],
     )
-    assert screened.exit_code in (0, 1), screened.output  # 1: too few tiles for a decision
+    assert screened.exit_code in (0, 3), screened.output  # 3: too few tiles for a decision
     result = json.loads((tmp_path / "out" / "slides" / "sample" / "result.json").read_text())
     assert (result["engine"]["name"], result["engine"]["unverified"]) == ("openvino", None)
 
