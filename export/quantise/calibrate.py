@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import EngineError
-from unicas_edge.slide.find import find_targets
+from unicas_edge.slide.find import every_target
 from unicas_edge.verification.tile_samples import sample_slides
 
 Pixels = NDArray[np.generic]
@@ -42,9 +42,9 @@ def calibration_tiles(
     """
     if not MIN_TILES <= count <= MAX_TILES:
         raise EngineError(f"{count} calibration tiles; give {MIN_TILES} to {MAX_TILES}")
-    if not slides:
+    targets = len(every_target(slides))
+    if not targets:
         raise EngineError("no slides to calibrate on; give some with --calibrate")
-    targets = len(find_targets(slides, recursive=True).targets)
     samples = sample_slides(slides, bundle, -(-count // targets), mpp)
     tiles = np.concatenate([sample.normalised(bundle) for sample in samples])
     chosen = np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unicas_edge.errors import SlideError
 from unicas_edge.slide import find, search
-from unicas_edge.slide.find import find_targets
+from unicas_edge.slide.find import every_target, find_targets
 from unicas_edge.slide.folder.evidence import FEWEST_TILES, is_folder_of_fields
 
 
@@ -115,6 +115,9 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(tmp_path, m
     assert "Permission denied" in reasons(found)["a"]
     with pytest.raises(SlideError, match="Permission denied"):
         find_targets([tmp_path / "a"])
+    with pytest.raises(SlideError, match="Permission denied"):
+        every_target([tmp_path])
+    assert len(every_target([tmp_path / "b"] * 2)) == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

@@ -19,7 +19,7 @@ from unicas_edge.slide.search import searched
 from unicas_edge.slide.slide_list import LISTS, listed
 from unicas_edge.slide.target import Passed, Target
 
-__all__ = ["Found", "Passed", "Target", "find_targets"]
+__all__ = ["Found", "Passed", "Target", "every_target", "find_targets"]
 
 MAX_TARGETS = 1_000_000
 #: Passed over entries that are kept; all are counted.
@@ -100,6 +100,21 @@ def find_targets(
     if not found.targets:
         raise SlideError(sources[0], "no slides in it, nor in the others")
     return found
+
+
+def every_target(sources: Sequence[Path]) -> list[Target]:
+    """Return the slides of each of `sources`, their folders searched to the bottom, with repeats.
+
+    For who measures or trains on them. `SlideError` as `find_targets`, and for a folder that could
+    not be searched: what is measured must not depend on it.
+    """
+    targets: list[Target] = []
+    for source in sources:
+        found = find_targets([source], recursive=True)
+        if found.problems:
+            raise SlideError(found.problems[0].path, found.problems[0].reason)
+        targets += found.targets
+    return targets
 
 
 def _told(passed_over: Sequence[Passed]) -> str:

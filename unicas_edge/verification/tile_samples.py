@@ -18,7 +18,7 @@ from unicas_edge.errors import SlideError, TileError
 from unicas_edge.screening.feed import content_scores, fit_colour
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
-from unicas_edge.slide.find import find_targets
+from unicas_edge.slide.find import every_target
 from unicas_edge.tiles.grid import Cell, Grid, grid_for
 from unicas_edge.tiles.normalise import Normaliser, centre_crop
 from unicas_edge.tiles.plan import plan
@@ -59,7 +59,7 @@ def sample_slides(
     `SlideError` for a slide that cannot be read or shows no cell: a measurement must not pass it
     over. At most `MOST_TILES` tiles in all.
     """
-    targets = find_targets(paths, recursive=True).targets
+    targets = every_target(paths)
     if len(targets) * per_slide > MOST_TILES:
         raise SlideError(
             targets[0].path,

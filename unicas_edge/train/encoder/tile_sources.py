@@ -24,7 +24,7 @@ from unicas_edge.heads.images import find_images, read_image
 from unicas_edge.screening.feed import content_scores
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
-from unicas_edge.slide.find import Target, find_targets
+from unicas_edge.slide.find import Target, every_target
 from unicas_edge.tiles.grid import Grid, grid_of
 from unicas_edge.tiles.normalise import centre_crop
 from unicas_edge.tiles.plan import plan
@@ -98,7 +98,7 @@ class SlideTiles:
         slides_per_draw: int = 8,
         most_unreadable: float = 0.0,
     ) -> None:
-        found = find_targets(sources, recursive=True).targets
+        found = every_target(sources)
         self.spec, self.slides_per_draw = spec, slides_per_draw
         usable, self.left_out = survey(found, self._usable, most_unreadable)
         self.targets = [target for target, _ in usable]
