@@ -51,7 +51,7 @@ class Reporter:
 with Supervisor(hang_seconds=1) as supervisor:
     supervisor.begin(Setup(None, "auto", Options(max_tiles=16)))
     supervisor.loaded()
-    screen_all(find_targets(Path(sys.argv[1])), Path(sys.argv[2]), supervisor, Reporter())
+    screen_all(find_targets([Path(sys.argv[1])]).targets, Path(sys.argv[2]), supervisor, Reporter())
 """
 
 
