@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zlib
 
@@ -117,6 +118,7 @@ def test_subsampled_ycbcr_under_another_codec_is_refused(tmp_path):
         open_slide(path)
 
 
+@functools.cache  # LittleCMS writes the time into it
 def profile(name):
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
 
