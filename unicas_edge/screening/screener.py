@@ -149,6 +149,7 @@ def screen(
     max_tiles: Limit = None,
     mpp: float | None = None,
     reader: str = "auto",
+    scene: int | None = None,
     colour: str | None = None,
     backend: str = "auto",
     precision: str = "auto",
@@ -166,7 +167,7 @@ def screen(
     engine = EngineOptions(
         backend, precision, threads, batch_size, allow_unverified=allow_unverified
     )
-    options = Options(max_tiles, mpp, reader, colour, engine)
+    options = Options(max_tiles, mpp, reader, colour, engine, scene=scene)
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     with Screener(loaded, options) as screener:
         screened = screener.screen(path, progress=progress)

@@ -10,34 +10,11 @@ from pathlib import Path
 
 from unicas_edge.errors import SlideError
 from unicas_edge.slide.dicom import DicomFile, read_dicom, series_of
+from unicas_edge.slide.vendors import VENDORS
 
 #: Files a folder is searched for, and which make it a folder of slides. Any other file can be named
 #: itself, or in a list.
-SUFFIXES = frozenset(
-    [
-        ".svs",
-        ".svslide",
-        ".tif",
-        ".tiff",
-        ".btf",
-        ".qptiff",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".bif",
-        ".vms",
-        ".vmu",
-        ".vsi",
-        ".dcm",
-        ".dicom",
-        ".czi",
-        ".zvi",
-        ".kfb",
-        ".sdpc",
-        ".tmap",
-        ".isyntax",
-    ]
-)
+SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".btf", ".qptiff"} | VENDORS.keys())
 _DICOM = frozenset({".dcm", ".dicom"})
 #: Pictures that a folder of fields is made of.
 FIELD_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -51,11 +51,8 @@ def missing(path: Path, head: bytes) -> str:
     return f"{kind} is read by OpenSlide: {_INSTALL}" if kind else ""
 
 
-def open_slide(
-    path: Path, mpp: float | None, scene: int | None = None, max_decode_mb: int | None = None
-) -> Slide:
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
     """Return the open slide; `SlideError` with OpenSlide's own words where it does not open."""
-    del max_decode_mb  # it decodes tiles, whatever the file
     if scene not in {None, 1}:
         raise SceneError(path, f"has no scene {scene}: OpenSlide shows all on one canvas", ("all",))
     if not _installed():

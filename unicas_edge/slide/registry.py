@@ -31,6 +31,8 @@ BUILT_IN = {
 }
 #: Those that read any image, whoever made it.
 _PLAIN = frozenset({"tiff", "vips"})
+#: The one that may have to decode an image as a whole.
+_WHOLE = "vips"
 _HEAD = 4096
 
 
@@ -64,7 +66,7 @@ def open_slide(
         path = main_file(Path(path))
         head = _head(path)
         found = _chosen(path, head) if reader == AUTO else _forced(path, head, reader)
-        if max_decode_mb is not None and found in map(_built_in, BUILT_IN):
+        if max_decode_mb is not None and found is _built_in(_WHOLE):
             options["max_decode_mb"] = max_decode_mb
         return found.open_slide(path, mpp, **options)
     except OSError as error:

@@ -41,7 +41,7 @@ class Vendor:
     lacks: Callable[[Path], str | None] = _nothing
 
 
-_VENDORS = {
+VENDORS = {
     ".mrxs": Vendor("3DHISTECH MRXS", lacks=_mrxs),
     ".ndpi": Vendor("Hamamatsu NDPI"),
     ".vms": Vendor("Hamamatsu VMS"),
@@ -50,24 +50,22 @@ _VENDORS = {
     ".bif": Vendor("Ventana BIF"),
     ".svslide": Vendor("Sakura"),
     ".dcm": Vendor("DICOM"),
+    ".dicom": Vendor("DICOM"),
     ".czi": Vendor("Zeiss CZI"),
     ".zvi": Vendor("Zeiss ZVI", openslide=False),
     ".vsi": Vendor("Olympus VSI", openslide=False, lacks=_vsi),
-    ".ets": Vendor("Olympus ETS", openslide=False),
     ".kfb": Vendor("KFBio KFB", openslide=False),
     ".sdpc": Vendor("Sqray SDPC", openslide=False),
     ".tmap": Vendor("Unic TMAP", openslide=False),
     ".isyntax": Vendor("Philips iSyntax", openslide=False),
     ".i2syntax": Vendor("Philips iSyntax", openslide=False),
     ".mdsx": Vendor("Motic MDSX", openslide=False),
-    ".lif": Vendor("Leica LIF", openslide=False),
-    ".nd2": Vendor("Nikon ND2", openslide=False),
 }
 
 
 def vendor_of(path: Path) -> Vendor | None:
     """Return the scanner's format that a file's suffix stands for, None for any other suffix."""
-    return None if path.is_dir() else _VENDORS.get(path.suffix.lower())
+    return None if path.is_dir() else VENDORS.get(path.suffix.lower())
 
 
 def why_not(path: Path, vendor: Vendor) -> str:

@@ -30,11 +30,8 @@ def accepts(path: Path, head: bytes) -> bool:
     return holds_fields(path)
 
 
-def open_slide(
-    path: Path, mpp: float | None, scene: int | None = None, max_decode_mb: int | None = None
-) -> Slide:
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
     """Return the folder as a slide; um/px comes from ``fields.csv`` or `mpp`."""
-    del max_decode_mb  # a field has a limit of its own
     if scene not in {None, 1}:
         raise SceneError(path, f"has no scene {scene}", ("the folder",))
     return FolderSlide(path, find_fields(path), mpp)

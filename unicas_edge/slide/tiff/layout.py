@@ -15,7 +15,7 @@ from pathlib import Path
 
 from unicas_edge.errors import SceneError, SlideError
 from unicas_edge.slide.tiff.ome import OmeImage, image_of
-from unicas_edge.slide.tiff.picture import Picture
+from unicas_edge.slide.tiff.picture import SUBFILE, Picture
 
 #: Does the smaller picture show what the larger one shows? None: that cannot be told.
 Match = Callable[[Picture, Picture], "bool | None"]
@@ -121,21 +121,8 @@ def _sorted_out(
 ) -> list[tuple[Picture, str | None]]:
     """Return each image with the reason why it can be no slide, None where it can."""
     told = [(p, _reason(p, ome)) for p in pictures if p.place is not None]
-    left = [p for p, reason in told if reason is None]
-    colour = any(not p.grey for p in left)
-    tiled = any(p.tiled and not (colour and p.grey) for p in left)
-    told = [
-        (p, "greyscale, beside an image in colour")
-        if reason is None and colour and p.grey
-        else (p, reason)
-        for p, reason in told
-    ]
-    told = [
-        (p, "without tiles, beside an image with them")
-        if reason is None and tiled and not p.tiled
-        else (p, reason)
-        for p, reason in told
-    ]
+    told = _beside(told, lambda p: p.grey, "greyscale, beside an image in colour")
+    told = _beside(told, lambda p: not p.tiled, "without tiles, beside an image with them")
     left = [p for p, reason in told if reason is None]
     if left and all(p.reduced for p in left):  # a writer that marks all of them
         alone = {id(p): _standing(p) for p in left if not p.is_sub}
@@ -143,9 +130,18 @@ def _sorted_out(
     return told
 
 
+def _beside(
+    told: list[tuple[Picture, str | None]], odd: Callable[[Picture], bool], reason: str
+) -> list[tuple[Picture, str | None]]:
+    """Set aside, with `reason`, the odd ones of those left, unless all are."""
+    if all(odd(picture) for picture, other in told if other is None):
+        return told
+    return [(p, reason if other is None and odd(p) else other) for p, other in told]
+
+
 def _standing(picture: Picture) -> Picture:
     """Return the picture without its flag of a reduced image."""
-    return replace(picture, numbers={k: v for k, v in picture.numbers.items() if k != 254})
+    return replace(picture, numbers={k: v for k, v in picture.numbers.items() if k != SUBFILE})
 
 
 def _reason(picture: Picture, ome: tuple[OmeImage, ...]) -> str | None:

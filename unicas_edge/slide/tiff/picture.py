@@ -28,6 +28,8 @@ NUMBERS = (
 )
 RATIOS = (X_RESOLUTION, Y_RESOLUTION)
 TEXTS = (DESCRIPTION, SOFTWARE, XMP)
+#: Images whose XMP is looked at: Ventana's stands in one of the first.
+MARKED = 8
 
 JPEG = 7
 JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
@@ -164,7 +166,7 @@ class Survey:
             "Philips TIFF": software.startswith(b"Philips"),
             "Trestle": software.startswith(b"MedScan"),
             "Leica SCN": b"leica-microsystems.com/scn" in description,
-            "Ventana BIF": any(b"iScan" in p.text.get(XMP, b"") for p in self.pictures[:8]),
+            "Ventana BIF": any(b"iScan" in p.text.get(XMP, b"") for p in self.pictures[:MARKED]),
             "JPEG 2000 TIFF": codec in _JPEG_2000_APERIO
             or (codec in JPEG_2000 and description.startswith(b"Aperio")),
         }

@@ -28,10 +28,9 @@ _INCH = 2
 
 @dataclass(frozen=True)
 class Found:
-    """The scene to read, how many there are, and what is said of it."""
+    """The scene to read, and what is said of it."""
 
     scene: Scene
-    count: int
     hints: Hints
     warnings: tuple[str, ...]
 
@@ -52,7 +51,7 @@ def find_scene(path: Path, survey: Survey, scene: int | None, opener: Opener) ->
     layout = arrange(survey.pictures, ome, _matcher(opener))
     found = chosen(path, layout, scene)
     hints = _hints(found.base, ome)
-    return Found(found, len(layout.scenes), hints, tuple(_notes(layout, found)))
+    return Found(found, hints, tuple(_notes(layout, found)))
 
 
 def _ome(survey: Survey) -> tuple[OmeImage, ...]:

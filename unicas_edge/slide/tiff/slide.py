@@ -45,15 +45,12 @@ def accepts(path: Path, head: bytes) -> bool:
     return found.vendor is None and only_fast(found)
 
 
-def open_slide(
-    path: Path, mpp: float | None, scene: int | None = None, max_decode_mb: int | None = None
-) -> Slide:
+def open_slide(path: Path, mpp: float | None, scene: int | None = None) -> Slide:
     """Return the open slide of a path that `accepts` took; `scene` counts from 1.
 
     `SlideError` where its index lies, `SceneError` where it is not clear which image is the slide,
     `SpacingError` without um/px.
     """
-    del max_decode_mb  # every image here has tiles
     skeleton = survey(path)
     with PositionedFile(path) as file:
         images = _Images(path, file.size)

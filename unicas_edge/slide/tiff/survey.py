@@ -16,6 +16,7 @@ from unicas_edge.errors import SlideError
 from unicas_edge.slide.positioned import PositionedFile
 from unicas_edge.slide.tiff.picture import (
     DESCRIPTION,
+    MARKED,
     NDPI,
     NUMBERS,
     RATIOS,
@@ -244,7 +245,8 @@ class _Walk:
         numbers = {c: tuple(self._integers(tags[c], _MAX_VALUES)) for c in NUMBERS if c in tags}
         ratios = {c: self._ratio(tags[c]) for c in RATIOS if c in tags}
         whole = place == (0, -1)  # OME-XML says in the first what all of them are
-        text = {c: self._text(tags[c], whole=whole) for c in TEXTS if c in tags}
+        codes = TEXTS if len(self._found.pictures) < MARKED else TEXTS[:-1]
+        text = {c: self._text(tags[c], whole=whole) for c in codes if c in tags}
         return Picture(place, numbers, ratios, text, frozenset(tags))
 
     def _ratio(self, tag: _Tag) -> float:
