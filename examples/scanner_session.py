@@ -2,19 +2,32 @@
 
 python examples/scanner_session.py slide.svs
 
-The result is the one that `examples/screen.py` gives for the file.
+Colours are corrected by what lies at the focus points, which a scanner sees before it scans. But
+for that correction, which `screen` fits on tiles of its choice, the result is the file's, bit for
+bit.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from screen import say
 
 import unicas_edge
 from unicas_edge.errors import TileError
 from unicas_edge.slide import Slide
+
+
+def focus_points(scanner: Slide, um_px: float) -> Iterator[NDArray[np.uint8]]:
+    """Yield tiles of so many um/px, 8 in a row, 4 in a column, all over the slide."""
+    for row, col in product(range(4), range(8)):
+        x, y = scanner.width * col // 8, scanner.height * row // 4
+        yield scanner.read(x, y, 256, um_px / scanner.spacing.um_px)
 
 
 def scan(scanner: Slide, session: unicas_edge.Session) -> unicas_edge.SlideResult:
@@ -46,8 +59,14 @@ def main() -> None:
     bundle = unicas_edge.Bundle.load()
     with unicas_edge.open_slide(args.slide) as scanner:
         width, height, um_px = scanner.width, scanner.height, scanner.spacing.um_px
+        seen = focus_points(scanner, bundle.manifest.tile.um_px)
         with unicas_edge.Session(
-            bundle, width=width, height=height, um_px=um_px, max_tiles=args.max_tiles
+            bundle,
+            width=width,
+            height=height,
+            um_px=um_px,
+            max_tiles=args.max_tiles,
+            colour=unicas_edge.fit_colour(bundle, seen),
         ) as session:
             say(scan(scanner, session))
 

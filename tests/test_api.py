@@ -19,6 +19,7 @@ def test_the_public_names():
         "SlideResult",
         "UnicasError",
         "__version__",
+        "fit_colour",
         "open_slide",
         "screen",
     ]

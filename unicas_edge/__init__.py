@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from unicas_edge.result import SlideResult as SlideResult
     from unicas_edge.screening.screener import screen as screen
     from unicas_edge.screening.session import Session as Session
+    from unicas_edge.screening.session_options import fit_colour as fit_colour
     from unicas_edge.slide import open_slide as open_slide
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ _HOMES = {
     "Session": "screening.session",
     "SlideResult": "result",
     "UnicasError": "errors",
+    "fit_colour": "screening.session_options",
     "open_slide": "slide",
     "screen": "screening.screener",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "SlideResult",
     "UnicasError",
     "__version__",
+    "fit_colour",
     "open_slide",
     "screen",
 ]

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from unicas_edge.core.values import Frozen
+from unicas_edge.core.values import KIND_LETTERS, Frozen
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained weights: probabilities mean nothing"
 DEMONSTRATION = "demonstration weights: not for diagnosis"
 UNVERIFIED = "unverified engine"
+OUTSIDE = "outside what this bundle knows"
 NOTICE = "research use only; not a medical device"
 
 Decision = Literal["positive", "negative", "unsatisfactory"]
@@ -128,13 +129,37 @@ class Coverage(Recorded):
     failures: list[Failure]
 
 
+class Squamous(Recorded):
+    """Squamous cells of the whole slide, as estimated; how many are needed; how both were found."""
+
+    estimate: int
+    needed: int
+    method: str
+
+
 class Adequacy(Recorded):
-    """Whether enough was seen to say anything, and if not, why."""
+    """Whether enough was seen to say anything, and if not, why.
+
+    `basis` says whether tokens were read, by the bundle's knowledge, or pixels alone; the rest is
+    only there for tokens. `kinds` counts the encoded tiles by what they show; those of the kinds
+    `aggregated` alone reached the aggregator. `distance` is how far the slide's tiles lie from
+    those the bundle was made of (about 1 is usual), `known` whether that is within
+    `distance_limit`: False is outside what this bundle knows. `um_px_estimate` is the level-0
+    spacing that the pixels show.
+    """
 
     satisfactory: bool
     reasons: list[str]
     cellular_tiles: int
     in_focus_tiles: int
+    basis: Literal["pixels", "tokens"] = "pixels"
+    kinds: dict[str, int] = Field(default_factory=dict)
+    aggregated: list[str] = Field(default_factory=list)
+    squamous: Squamous | None = None
+    distance: float | None = None
+    distance_limit: float | None = None
+    known: bool | None = None
+    um_px_estimate: float | None = None
 
 
 class TopTile(Recorded):
@@ -147,8 +172,30 @@ class TopTile(Recorded):
     attention: float
 
 
+class Confidence(Recorded):
+    """Which `classes` a task's probability leaves: the slide's own is among them in `coverage`.
+
+    Set on `slides` that the bundle's weights had not seen (class-conditional split conformal
+    prediction); it holds for slides like those. No class: unlike any of them.
+    """
+
+    coverage: float
+    slides: int
+    classes: list[str]
+
+    @property
+    def words(self) -> str:
+        """The set as every output says it, in a few words."""
+        left = self.classes[0] if len(self.classes) == 1 else "undecided"
+        said = left if self.classes else "none (unlike the slides it was set on)"
+        return f"{100 * self.coverage:.3g}% set: {said}"
+
+
 class TaskResult(Recorded):
-    """One diagnosis. `probability` is None where no tile could be encoded."""
+    """One diagnosis. `probability` is None where no tile may carry a decision.
+
+    `confidence` is None where the bundle sets none, and on a slide that is unsatisfactory.
+    """
 
     name: str
     probability: float | None
@@ -156,6 +203,7 @@ class TaskResult(Recorded):
     decision: Decision
     logits: list[float] | None
     top_tiles: list[TopTile]
+    confidence: Confidence | None = None
 
 
 class Detection(Recorded):
@@ -214,6 +262,7 @@ def notices(result: SlideResult) -> list[str]:
 #: status: encoded | background | sparse | failed.
 #: focus: Laplacian variance of the green plane; cellular: share of pixels darker than background.
 #: rank: place in canonical order (-1: not planned); token: row in `features` (-1: none).
+#: kind: what an encoded tile shows ("": no token, or a bundle without knowledge).
 TILE_COLUMNS: list[tuple[str, str]] = [
     ("minx", "i8"),
     ("miny", "i8"),
@@ -227,4 +276,5 @@ TILE_COLUMNS: list[tuple[str, str]] = [
     ("cellular", "f4"),
     ("focus", "f4"),
     ("in_focus", "?"),
+    ("kind", f"U{KIND_LETTERS}"),
 ]

@@ -274,3 +274,36 @@ def test_a_changed_bit_breaks_the_checksum(tmp_path, bag):
     content[content.index(bag.tobytes()) + 4] ^= 1
     path.write_bytes(content)
     assert "Bad CRC-32" in error_of(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        (np.ones(3, np.uint8), "not uint8"),
+        (np.ones(20, np.int32), "not uint8"),
+        (np.ones((20, 1), np.uint8), "not uint8"),
+        (np.zeros(20, np.uint8), "none of its tiles"),
+        (None, "is not a data set"),
+    ],
+    ids=["too few", "dtype", "rank", "none", "a group"],
+)
+def test_marks_of_the_tiles_that_count_are_checked(tmp_path, rng, values, cause):
+    path = tmp_path / "bag.h5"
+    tokens = rng.normal(size=(20, WIDTH)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file["features"] = tokens
+        if values is None:
+            file.create_group("aggregated")
+        else:
+            file["aggregated"] = values
+    with pytest.raises(AggregatorError, match=cause):
+        read_bag(path, WIDTH)
+
+
+def test_tiles_that_are_not_marked_are_left_out(tmp_path, rng):
+    path = tmp_path / "bag.h5"
+    tokens = rng.normal(size=(20, WIDTH)).astype(np.float32)
+    kept = np.arange(20) % 3 == 0
+    with h5py.File(path, "w") as file:
+        file["features"], file["aggregated"] = tokens, kept.astype(np.uint8)
+    assert np.array_equal(read_bag(path, WIDTH), tokens[kept])

@@ -26,8 +26,8 @@ def tokens_of(count, seed=0):
 
 
 def assert_finishes_like_the_bag(store, aggregator, cells, tokens):
-    found, explanation = store.finish(cells)
-    assert np.array_equal(found, tokens)
+    assert np.array_equal(store.finish(cells), tokens)
+    explanation = store.explain(cells)
     wanted = aggregator.explain(tokens)
     assert np.array_equal(explanation.logits, wanted.logits)
     assert np.array_equal(explanation.attention, wanted.attention)
@@ -65,9 +65,21 @@ def test_more_tokens_than_places_wait_until_finish_says_which_count(aggregator):
 def test_no_cells_come_to_nothing(aggregator):
     store = TokenStore(aggregator, 4)
     store.put((0, 0), tokens_of(1)[0])
-    tokens, explanation = store.finish([])
-    assert tokens.shape == (0, 6)
-    assert explanation is None
+    assert store.finish([]).shape == (0, 6)
+    assert store.explain([]) is None
+
+
+def test_tiles_left_out_change_nothing_of_the_others(aggregator):
+    tokens = tokens_of(90)
+    store = TokenStore(aggregator, 90)
+    for number in np.random.default_rng(1).permutation(90):
+        store.put((0, int(number)), tokens[number])
+    store.finish([(0, number) for number in range(90)])
+    kept = [number for number in range(90) if number % 3]
+    explanation = store.explain([(0, number) for number in kept])
+    wanted = aggregator.explain(tokens[kept])
+    assert np.array_equal(explanation.logits, wanted.logits)
+    assert np.array_equal(explanation.attention, wanted.attention)
 
 
 def test_threads_may_put_and_drop_at_once(aggregator):

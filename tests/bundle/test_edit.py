@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundle_case import fingerprint, make_bundle, three_tasks
+from tests.support.knowledge_case import FILE, with_knowledge
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import edited_copy, new_bundle, with_manifest, workshop
 from unicas_edge.errors import BundleError, OutputError
@@ -164,3 +165,18 @@ def test_a_full_device_names_the_file(small, tmp_path):
                 os.dup2(full.fileno(), out.fileno())
             out.write(b"x" * 100_000)
     assert names(tmp_path) == ["small"]
+
+
+def test_knowledge_stays_with_its_encoder_and_goes_with_it(small, tmp_path):
+    known = Bundle.load(with_knowledge(small, tmp_path / "known"))
+    with edited_copy(known, tmp_path / "kept", force=False) as new:
+        new.manifest(content_of(known, name="another"))
+    assert new.bundle.manifest.knowledge == known.manifest.knowledge
+    with edited_copy(known, tmp_path / "other", force=False) as new:
+        with new.put(ENCODER) as out:
+            out.write(b"another encoder")
+        new.manifest(content_of(known))
+    assert new.bundle.manifest.knowledge is None
+    assert FILE not in new.bundle.manifest.files
+    assert not (tmp_path / "other" / FILE).exists()
+    assert Bundle.load(known.root) == known

@@ -47,11 +47,17 @@ def decisions(printed):
 
 
 def test_a_session_in_scan_order_prints_what_the_file_gives(slide, tmp_path):
-    """32 of 96 tiles are taken, so that fields push each other out as they come."""
+    """32 of 96 tiles are taken, so that fields push each other out as they come.
+
+    Colours are corrected by other tiles than the file's: probabilities may differ a little.
+    """
     whole = run(EXAMPLES / "screen.py", slide, "--max-tiles", 32, "--output", tmp_path)
     scanned = run(EXAMPLES / "scanner_session.py", slide, "--max-tiles", 32)
     assert len(decisions(whole)) == len(Bundle.load().manifest.tasks)
-    assert decisions(scanned) == decisions(whole)
+    assert [row[0::2] for row in decisions(scanned)] == [row[0::2] for row in decisions(whole)]
+    assert [float(row[1]) for row in decisions(scanned)] == pytest.approx(
+        [float(row[1]) for row in decisions(whole)], abs=0.1
+    )
     result = json.loads((tmp_path / "result.json").read_text())
     assert [row[0::2] for row in decisions(whole)] == [
         [task["name"], task["decision"]] for task in result["tasks"]

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tests.support.knowledge_case import with_knowledge
 from tests.support.quantise_case import FORMS, tiny_bundle
+from unicas_edge.adequacy.knowledge import load_knowledge
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.encoder import Gate
 from unicas_edge.engines import EngineOptions, open_candidate
@@ -174,3 +176,10 @@ def test_a_kept_layer_is_floating_point_in_openvino(tmp_path, plain, tiles, monk
     kinds = [e.get("type") for e in ET.parse(done.bundle.path(done.form.file)).iter("layer")]
     assert "FakeQuantize" not in kinds
     assert done.trials[-1].cosine_min > 0.99999
+
+
+def test_a_form_of_the_same_encoder_keeps_the_knowledge(plain, tiles, tmp_path):
+    known = Bundle.load(with_knowledge(plain, tmp_path / "known"))
+    done = quantise(known, tmp_path / "new", "openvino", "fp32", tiles)
+    assert done.bundle.manifest.knowledge == known.manifest.knowledge
+    assert load_knowledge(done.bundle) is not None

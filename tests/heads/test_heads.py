@@ -17,11 +17,12 @@ from tests.support.bundle_case import copy_with
 from tests.support.region_case import WIDTH, cell, head_spec, head_weights, with_heads, write_image
 from tests.support.report_case import CAUTIONS
 from unicas_edge.bundle import Bundle
+from unicas_edge.bundle.linear_weights import tensors_in
 from unicas_edge.cli.classify import classify
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import BundleError, RegionError
 from unicas_edge.heads.classifier import RegionClassifier, view_tokens
-from unicas_edge.heads.head import _read, load_heads
+from unicas_edge.heads.head import load_heads
 from unicas_edge.heads.images import read_image, to_view
 from unicas_edge.tiles.normalise import Normaliser
 
@@ -107,7 +108,7 @@ def test_a_file_that_is_no_safetensors_file_is_refused(folder, tmp_path):
     path = tmp_path / "kind.safetensors"
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(BundleError, match="not a readable safetensors file"):
-        _read(path)
+        tensors_in(memoryview(path.read_bytes()), path)
 
 
 def test_half_precision_weights_are_taken(tmp_path):
@@ -299,8 +300,9 @@ def test_a_name_like_a_formula_is_made_harmless(folder, pictures, tmp_path, monk
 
 def test_weights_can_be_saved_and_read_again(tmp_path):
     """The helper's own file is what the runtime reads: the layout is the documented one."""
-    save_file(head_weights(2), tmp_path / "x.safetensors")
-    assert set(_read(tmp_path / "x.safetensors")) == {
+    path = tmp_path / "x.safetensors"
+    save_file(head_weights(2), path)
+    assert set(tensors_in(memoryview(path.read_bytes()), path)) == {
         "fc1.weight",
         "fc1.bias",
         "fc2.weight",

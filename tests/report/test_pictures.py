@@ -15,7 +15,7 @@ from unicas_edge.report.pictures.contact import draw_contact
 from unicas_edge.report.pictures.heatmap import attention, draw_heat
 from unicas_edge.report.pictures.overview import MAX_SIDE, draw_overview
 from unicas_edge.report.pictures.palette import DECISIONS
-from unicas_edge.result import NOTICE, Adequacy
+from unicas_edge.result import NOTICE, OUTSIDE, Adequacy, Confidence
 
 LONG = "trichomonas vaginalis with an exceedingly long name that nobody ever wanted to read"
 CASES = {
@@ -79,6 +79,45 @@ def test_no_text_is_clipped_or_overlaps(case, name, written):
             draw(changed)
             # the numbers on a heat map are drawn on a picture of their own
             check_texts([item for item in written if not item[0].isdecimal()])
+
+
+SETS = [["positive"], ["negative", "positive"], []]
+
+
+def with_sets(result):
+    """The same result, with a set beside each probability."""
+    tasks = [
+        task.model_copy(
+            update={"confidence": Confidence(coverage=0.9, slides=200, classes=SETS[number % 3])}
+        )
+        for number, task in enumerate(result.tasks)
+    ]
+    return result.model_copy(update={"tasks": tasks})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sets_are_shown_beside_each_probability(case, written):
+    result = with_sets(make_result(**CASES[case]))
+    for draw in DRAWN:
+        written.clear()
+        draw(result)
+        check_texts([item for item in written if not item[0].isdecimal()])
+        texts = [text for text, _, _ in written]
+        for task in result.tasks:
+            assert any(task.confidence.words[:20] in text for text in texts)
+
+
+def test_a_slide_outside_what_the_bundle_knows_is_marked(written):
+    result = make_result(trained=True)
+    outside = result.adequacy.model_copy(
+        update={"satisfactory": False, "reasons": [f"{OUTSIDE}: x"] * 9, "known": False}
+    )
+    for draw in DRAWN:
+        for adequacy, shown in ((outside, True), (result.adequacy, False)):
+            written.clear()
+            draw(result.model_copy(update={"adequacy": adequacy}))
+            check_texts([item for item in written if not item[0].isdecimal()])
+            assert ("Outside what this bundle knows" in [t for t, _, _ in written]) is shown
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -115,6 +115,7 @@ def test_tiles_csv_has_wsinfers_layout_and_exact_numbers(folder, result):
         "cellular",
         "focus",
         "in_focus",
+        "kind",
     ]
     assert len(rows) == len(result.tiles)
     for name in ("minx", "rank", "prob_cancer", "cellular"):

@@ -15,7 +15,7 @@ from unicas_edge.bundle import Bundle
 from unicas_edge.engines import open_encoder
 from unicas_edge.result import caution
 from unicas_edge.sample import write_sample
-from unicas_edge.screening.feed import fit_colour
+from unicas_edge.screening.feed import sampled
 from unicas_edge.screening.options import Options
 from unicas_edge.screening.screener import Screener
 from unicas_edge.screening.session import Session
@@ -43,7 +43,7 @@ def encoder(bundle):
     encoder.close()
 
 
-def push_all(path, bundle, encoder, *, max_tiles, scored, matrix=None, mode="none"):
+def push_all(path, bundle, encoder, *, max_tiles, scored, colour=None):
     """Feed every tile of a slide to a session in a shuffled order, as no scanner would."""
     with open_slide(path) as slide:
         size = {"width": slide.width, "height": slide.height, "um_px": slide.spacing.um_px}
@@ -52,8 +52,7 @@ def push_all(path, bundle, encoder, *, max_tiles, scored, matrix=None, mode="non
             **size,
             max_tiles=max_tiles,
             encoder=encoder,
-            colour_mode=mode,
-            colour_matrix=matrix,
+            colour=colour,
         ) as session:
             grid = session.grid
             scores = slide.content(grid) if scored else None
@@ -110,10 +109,8 @@ def test_and_with_a_fitted_colour_matrix(sample, bundle, encoder, mode):
     with open_slide(sample) as slide:
         grid = grid_for(bundle, slide.width, slide.height, slide.spacing.um_px)
         cells = plan(grid, slide.content(grid), 20)
-        fit = fit_colour(slide, grid, cells, mode, bundle)
-    pushed = push_all(
-        sample, bundle, encoder, max_tiles=20, scored=True, matrix=fit.matrix, mode=mode
-    )
+        fit = unicas_edge.fit_colour(bundle, sampled(slide, grid, cells), mode)
+    pushed = push_all(sample, bundle, encoder, max_tiles=20, scored=True, colour=fit)
     assert_same(from_file, pushed)
     plain = unicas_edge.screen(sample, bundle, max_tiles=20)
     assert not np.array_equal(plain.features, from_file.features)

@@ -62,3 +62,26 @@ def make_data(root, seed=0, crops=8, fields=15):
     with (root / "cric" / "cells.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return root
+
+
+def make_nuclei(root, fields=10):
+    """Fields with masks of their nuclei, under names as of pictures that were turned."""
+    rng = np.random.default_rng(2)
+    for k in range(fields):
+        nuclei = [tuple(rng.uniform(20, 220, 2)) for _ in range(2 + k)]
+        save(root / "lbc_nucleus" / "images", f"rotated_30_{k}.jpg", field(rng, 240, 240, nuclei))
+        y, x = np.mgrid[:240, :240]
+        mask = np.zeros((240, 240, 3), np.uint8)
+        for cx, cy in nuclei:
+            mask[(x - cx) ** 2 + (y - cy) ** 2 < 36] = 255
+        save(root / "lbc_nucleus" / "masks", f"rotated_30_{k}.jpg", mask)
+    return root
+
+
+def make_demo_data(root):
+    """Everything that `train demo` asks for, three background slides among it."""
+    make_nuclei(make_sipakmed(make_data(root, crops=9, fields=18)))
+    rng = np.random.default_rng(3)
+    for k in range(20):
+        save(root / "lbc_tiles" / "c", f"8_{k // 2}_{k % 5}_{k:02}.jpg", field(rng, 224, 224))
+    return root

@@ -60,7 +60,7 @@ def tile_features(tile: UInt8Image) -> Features:
 
 def background_features(slide: Slide, tiles: int = 24) -> Features:
     """Return mean and deviation of the features of tiles that nothing was put into."""
-    found = np.stack([tile_features(tile) for tile in slide.backgrounds(tiles)])
+    found = np.stack([tile_features(slide.at(index)) for index in slide.backgrounds(tiles)])
     return np.concatenate([found.mean(axis=0), found.std(axis=0)])
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from tests.support.compose_case import make_data, make_sipakmed
+from tests.support.compose_case import make_demo_data
 from tests.support.train_case import distil_config, make_images, pretrain_config, toml_of
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import TrainingError
@@ -46,7 +46,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(home):
-    return make_sipakmed(make_data(home / "pictures"))
+    return make_demo_data(home / "pictures")
 
 
 def test_encoders_are_pretrained_and_distilled(home):
@@ -119,8 +119,8 @@ def test_the_default_bundle_is_made_again_in_small_and_screens_a_composed_slide(
     job = Job(home / "work", seed=1)  # and is for nothing else
     with pytest.raises(TrainingError, match="with other settings, seed, engine or data"):
         make_demo(pictures, home / "other", smoke_settings(), job)
-    kept = home / "work" / "bags" / "train-known.npz"
+    kept = next((home / "work" / "tokens" / "fold-0-seen").glob("*.npz"))
     kept.write_bytes(kept.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"train-known\.npz: cannot be read"):
+    with pytest.raises(TrainingError, match=r"\.npz: cannot be read"):
         make_demo(pictures, home / "other", smoke_settings(), replace(job, seed=0))
     assert not (home / "other").exists()

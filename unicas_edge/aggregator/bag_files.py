@@ -19,6 +19,7 @@ from typing import IO
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from unicas_edge.core.arrays import Float32
 from unicas_edge.errors import AggregatorError
@@ -74,7 +75,8 @@ def _inside(folder: Path) -> Iterator[Path]:
 def read_bag(path: Path, width: int) -> Float32:
     """Return the tokens in a file, float32 [n, width], 1 <= n <= `MAX_TILES`, all finite.
 
-    ``.h5``: the data set ``features``. ``.npz``: its only array, or ``features``. ``.pt``: a zip as
+    ``.h5``: the data set ``features``, of it the tiles that ``aggregated`` marks, where it is
+    there. ``.npz``: its only array, or ``features``. ``.pt``: a zip as
     torch writes it for one contiguous little-endian float32 tensor; its pickle is not looked at, so
     the tensor must have `width` columns. `AggregatorError` naming the file for anything else.
     """
@@ -105,17 +107,43 @@ def _empty(shape: tuple[int, ...], dtype: str, width: int) -> Float32:
 
 def _read_h5(path: Path, width: int) -> Float32:
     with h5py.File(path, "r") as file:
-        link = file.get("features", getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise KeyError("no data set `features` in this file")
-        features = file["features"]
-        if not isinstance(features, h5py.Dataset) or features.is_virtual or features.external:
-            raise ValueError("`features` is not a data set with its values in this file")
+        features = _data_set(file, "features")
         bag = _empty(features.shape or (), features.dtype.str, width)
         if math.prod(features.chunks or ()) > MAX_TILES * width:
             raise ValueError(f"its chunks of {list(features.chunks)} are too large to be unpacked")
         features.read_direct(bag)
-    return bag.astype(np.float32, copy=False)
+        kept = _aggregated(file, len(bag))
+    return bag.astype(np.float32, copy=False) if kept is None else bag[kept].astype(np.float32)
+
+
+def _data_set(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a data set whose values lie in this file; `KeyError` or `ValueError` otherwise."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise KeyError(f"no data set `{name}` in this file")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise ValueError(f"`{name}` is not a data set with its values in this file")
+    return found
+
+
+def _aggregated(file: h5py.File, count: int) -> NDArray[np.bool_] | None:
+    """Return which tiles reached the aggregator, bool [count]; None where the file does not say.
+
+    Bags hold these alone, so that what is trained or verified is what `screen` aggregates.
+    """
+    if "aggregated" not in file:
+        return None
+    found = _data_set(file, "aggregated")
+    if (
+        found.shape != (count,)
+        or found.dtype != np.uint8
+        or math.prod(found.chunks or ()) > MAX_TILES
+    ):
+        raise ValueError(f"`aggregated` is {found.dtype} {list(found.shape)}, not uint8 [{count}]")
+    kept = np.asarray(found[:] != 0)
+    if not kept.any():
+        raise ValueError("none of its tiles shows what may carry a decision")
+    return kept
 
 
 def _read_npy(path: Path, width: int) -> Float32:

@@ -57,11 +57,10 @@ class TokenStore:
     def __contains__(self, cell: Cell) -> bool:
         return cell in self._tokens
 
-    def finish(self, cells: Sequence[Cell]) -> tuple[NDArray[np.float32], Explanation | None]:
-        """Return the tokens float32 [n, D] of `cells`, in that order, and what they come to.
+    def finish(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
+        """Return the tokens float32 [n, D] of `cells`, in that order; all others are forgotten.
 
-        The explanation is None for no cells. `AggregatorError` where the logits are not finite, or
-        for more cells than a bag holds.
+        `AggregatorError` for more cells than a bag holds.
         """
         if len(cells) > self._capacity:
             raise AggregatorError(
@@ -70,15 +69,22 @@ class TokenStore:
         wanted = set(cells)
         self.drop([cell for cell in self._tokens if cell not in wanted])
         with self._lock:
-            self._embed()
-            width = self._bag.width
-            tokens = np.empty((len(cells), width), dtype=np.float32)
+            tokens = np.empty((len(cells), self._bag.width), dtype=np.float32)
             for row, cell in enumerate(cells):
                 tokens[row] = self._tokens[cell]
+            return tokens
+
+    def explain(self, cells: Sequence[Cell]) -> Explanation | None:
+        """Return what the tokens of `cells`, in that order, come to, after `finish`; None for none.
+
+        `AggregatorError` where the logits are not finite.
+        """
+        with self._lock:
+            self._embed()
             if not cells:
-                return tokens, None
+                return None
             self._bag.arrange([self._places[cell] for cell in cells])
-            return tokens, Explanation(self._bag.finish(), self._bag.attention())
+            return Explanation(self._bag.finish(), self._bag.attention())
 
     def _embed(self) -> None:
         """Embed what waits and is still wanted, as far as there is room, in runs of places."""

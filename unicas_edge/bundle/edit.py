@@ -139,8 +139,10 @@ class Draft:
         """Write ``bundle.json`` from `content` with the hashes of all files; return it, loaded.
 
         `content` is JSON as `Manifest.model_dump(mode="json")` gives it. Files keep the order they
-        have there; new ones follow by name.
+        have there; new ones follow by name. Knowledge of another encoder than the one that is there
+        now is dropped, as it says nothing of its tokens; results then say that it is missing.
         """
+        content = self._without_strange_knowledge(content)
         listed = [name for name in content.get("files", {}) if name in self._hashes]
         order = [*listed, *sorted(self._hashes.keys() - set(listed))]
         text = _text({**content, "files": {name: self._hashes[name] for name in order}})
@@ -149,6 +151,13 @@ class Draft:
         del self._hashes[MANIFEST_NAME]
         self._loaded = Bundle.load(self.folder)
         return self._loaded
+
+    def _without_strange_knowledge(self, content: dict[str, Any]) -> dict[str, Any]:
+        known = content.get("knowledge")
+        if not known or known["encoder_sha256"] == self._hashes.get(content["encoder"]["file"]):
+            return content
+        self.drop(known["file"])
+        return {key: value for key, value in content.items() if key != "knowledge"}
 
     def take_place(self, *, force: bool) -> None:
         """Become the bundle at `target`; see `new_bundle`."""

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from unicas_edge.bundle.encoder import EncoderSpec, Verification
 from unicas_edge.bundle.heads import HeadSpec
+from unicas_edge.bundle.knowledge import ConformalSpec, KnowledgeSpec
 from unicas_edge.core.values import (
     Calibration,
     Count,
@@ -161,17 +162,21 @@ class AggregatorSpec(Sparse):
     storage: ExpertStorage | None = None
 
 
-class Task(Strict):
+class Task(Sparse):
     """One diagnosis: `positive` is the index of the class whose probability is reported.
 
-    At or above `threshold` the slide is called positive.
+    At or above `threshold` the slide is called positive. `conformal` says which classes are left
+    at which probability, with stated coverage.
     """
+
+    SPARSE = ("conformal",)
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
     positive: Annotated[int, Field(ge=0)]
     threshold: Share
     calibration: Calibration
+    conformal: ConformalSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -218,9 +223,10 @@ class Manifest(Sparse):
     """``bundle.json``. `files` maps every file of the bundle (POSIX path) to its SHA-256.
 
     `demonstration` is said of weights that were trained, but on too little to be used on anyone.
+    Without `knowledge`, adequacy is judged by pixels alone.
     """
 
-    SPARSE = ("demonstration", "verification", "heads")
+    SPARSE = ("demonstration", "verification", "heads", "knowledge")
 
     schema_version: Literal[1]
     name: Name
@@ -242,6 +248,7 @@ class Manifest(Sparse):
     files: Annotated[dict[RelativePath, Sha256], Field(min_length=1, max_length=64)]
     verification: Verification | None = None
     heads: Annotated[tuple[HeadSpec, ...], Field(max_length=64)] = ()
+    knowledge: KnowledgeSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -264,9 +271,12 @@ class Manifest(Sparse):
         named = {"encoder": self.encoder.file, "aggregator": self.aggregator.file}
         named |= {f"encoder.forms.{i}": form.file for i, form in enumerate(self.encoder.forms)}
         named |= {f"heads.{i}": head.file for i, head in enumerate(self.heads)}
+        named |= {"knowledge": self.knowledge.file} if self.knowledge else {}
         for key, file in named.items():
             if file not in self.files:
                 raise ValueError(f"{key}.file {file!r} is not listed in files")
+        if self.knowledge:
+            self.knowledge.check_encoder(self.files[self.encoder.file])
         kinds = [(form.backend, form.precision) for form in self.encoder.forms]
         if len(set(kinds)) != len(kinds):
             raise ValueError("encoder.forms: two have the same backend and precision")

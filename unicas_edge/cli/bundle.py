@@ -45,7 +45,8 @@ def bundle_show(folder: _Folder = None) -> None:
 
 @bundle_app.command("check")
 def bundle_check(folder: _Folder = None) -> None:
-    """Check a bundle: its schema and hashes, and that its encoder and aggregator load."""
+    """Check a bundle: its schema and hashes, and that its parts load."""
+    from unicas_edge.adequacy.knowledge import describe_knowledge
     from unicas_edge.aggregator.aggregator import Aggregator
     from unicas_edge.bundle import Bundle
     from unicas_edge.engines import open_encoder
@@ -53,11 +54,13 @@ def bundle_check(folder: _Folder = None) -> None:
 
     loaded = Bundle.load(folder)
     storage = describe(loaded)
+    knowledge = describe_knowledge(loaded)
     Aggregator.load(loaded)
     open_encoder(loaded).close()
     spec = loaded.manifest
     say(f"{loaded.root}: {spec.name} {spec.version} has no errors, {len(spec.files)} files")
     say(storage)
+    say(knowledge)
     say_caution(spec)
 
 

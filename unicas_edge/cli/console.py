@@ -179,7 +179,10 @@ class Console:
         for task in result.tasks:
             value = "-" if task.probability is None else f"{task.probability:.3f}"
             decision = (task.decision, _COLOURS[task.decision])
-            out.print(Text.assemble(f"  {printable(task.name):<14}{value:>7}  ", decision))
+            told = Text.assemble(f"  {printable(task.name):<14}{value:>7}  ", decision)
+            if task.confidence is not None:
+                told.append(f"  ({printable(task.confidence.words)})", "dim")
+            out.print(told)
         for line in _remarks(result):
             self._print(out, f"  {line}", "yellow")
         if outcome.folder is not None:

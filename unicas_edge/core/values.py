@@ -15,6 +15,11 @@ from pydantic import (
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
+#: Letters of what a tile shows, which the tile table has room for.
+KIND_LETTERS = 32
+Kind = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", min_length=1, max_length=KIND_LETTERS)
+]
 #: POSIX, in characters that every file system takes; `Bundle.path` refuses ``..`` and links out.
 RelativePath = Annotated[
     str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")

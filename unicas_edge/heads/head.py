@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.heads import HeadSpec
+from unicas_edge.bundle.linear_weights import Wanted, linear_weights
 from unicas_edge.core.arrays import Float32, softmax
-from unicas_edge.core.regular_file import read_regular
-from unicas_edge.core.safetensors import metadata_in
-from unicas_edge.errors import AggregatorError, BundleError
+from unicas_edge.errors import BundleError
 
 #: Bytes of a head's file: 1024 classes, 8192 hidden units and tokens of 8192 would have 300 MB.
 MAX_HEAD_BYTES = 512 << 20
@@ -77,44 +73,12 @@ def load_heads(bundle: Bundle, names: Sequence[str] | None = None) -> tuple[Head
 
 
 def _head(bundle: Bundle, spec: HeadSpec) -> Head:
-    path = bundle.path(spec.file)
     width, hidden, classes = bundle.manifest.encoder.width, spec.hidden, len(spec.classes)
-    wanted = {
+    shapes = {
         "fc1.weight": (hidden, width),
         "fc1.bias": (hidden,),
         "fc2.weight": (classes, hidden),
         "fc2.bias": (classes,),
     }
-    weights = _read(path, bundle.read(spec.file))
-    problems = [f"missing {key}" for key in wanted if key not in weights]
-    problems += [f"unexpected {key}" for key in weights if key not in wanted]
-    for key in wanted.keys() & weights.keys():
-        weight = weights[key]
-        if weight.dtype.kind != "f" or weight.shape != wanted[key]:
-            problems.append(
-                f"{key} is {weight.dtype} {list(weight.shape)}, not float {list(wanted[key])}"
-            )
-        elif not np.isfinite(weight).all():
-            problems.append(f"{key} is not finite")
-    if problems:
-        raise BundleError(
-            f"{path}: head {spec.name!r}: {'; '.join(sorted(problems)[:5])}; train the head again"
-        )
-    return Head(spec, *(np.ascontiguousarray(weights[key], dtype=np.float32) for key in wanted))
-
-
-def _read(path: Path, data: memoryview | None = None) -> dict[str, NDArray[np.generic]]:
-    """Return every tensor of a small file, whose bytes are `data` (None: read it).
-
-    Nothing in it is executed.
-    """
-    try:
-        data = read_regular(path, MAX_HEAD_BYTES) if data is None else data
-        if len(data) > MAX_HEAD_BYTES:
-            raise BundleError(f"{path}: too large for a head (over {MAX_HEAD_BYTES >> 20} MiB)")
-        metadata_in(data, path)
-        return dict(load(bytes(data)))
-    except AggregatorError as error:
-        raise BundleError(str(error)) from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path}: not a readable safetensors file: {error}") from error
+    wanted = Wanted(shapes, MAX_HEAD_BYTES, f"head {spec.name!r}", "train the head again")
+    return Head(spec, *linear_weights(bundle, spec.file, wanted).values())

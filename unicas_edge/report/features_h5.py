@@ -3,7 +3,9 @@
 `features` float32 [N, D] and `coords` int64 [N, 2], level-0 (x, y) of the top left corner, row for
 row, with TRIDENT's attributes on `coords`. TRIDENT and CLAM read both with ``[:]`` and add the
 batch axis themselves. CLAM's `patch_level` is left out on purpose: CLAM would read `patch_size`
-pixels of that level, which is not what our tiles are on a slide finer than the bundle.
+pixels of that level, which is not what our tiles are on a slide finer than the bundle. Where the
+bundle knows what tiles show, `kinds` (ASCII [N]) says it, and `aggregated` (uint8 [N]) is 1 for the
+tiles that reached the aggregator: the slide's bag.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.core.files import atomic_write
+from unicas_edge.core.values import KIND_LETTERS
 from unicas_edge.errors import OutputError
 from unicas_edge.result import SlideResult, notices
 
@@ -68,6 +71,19 @@ def token_coords(result: SlideResult) -> NDArray[np.int64]:
     return np.asarray(places, dtype=np.int64)
 
 
+def token_kinds(result: SlideResult) -> NDArray[np.bytes_] | None:
+    """Return what the tile behind each row of `features` shows, ASCII [N]; None if not known."""
+    tiles = result.tiles
+    if (
+        result.adequacy.basis != "tokens"
+        or tiles is None
+        or "kind" not in (tiles.dtype.names or ())
+    ):
+        return None
+    tiles = tiles[tiles["token"] >= 0]
+    return tiles["kind"][np.argsort(tiles["token"], kind="stable")].astype(f"S{KIND_LETTERS}")
+
+
 def coords_attributes(result: SlideResult) -> dict[str, Any]:
     """Return TRIDENT's attributes of `coords`, and the crop and spacing that it does not know."""
     made, slide = result.preprocessing, result.slide
@@ -116,6 +132,10 @@ def write_features_h5(path: Path, result: SlideResult) -> None:
                 {"name": result.slide.name, "savetodir": "None"} | provenance(result)
             )
             _dataset(file, "coords", coords).update(coords_attributes(result))
+            if (kinds := token_kinds(result)) is not None:
+                file.create_dataset("kinds", data=kinds)
+                kept = np.isin(kinds.astype(str), result.adequacy.aggregated)
+                file.create_dataset("aggregated", data=kept.astype(np.uint8))
             file.attrs.update(provenance(result))
         if deferred.error is not None:
             raise deferred.error

@@ -38,6 +38,8 @@ def result_row(name: str, slide: Path, status: str, result: SlideResult) -> Row:
     for task in result.tasks:
         probability = "" if task.probability is None else f"{task.probability:.6f}"
         row |= {f"prob_{task.name}": probability, f"decision_{task.name}": task.decision}
+        if task.confidence is not None:
+            row[f"set_{task.name}"] = safe_cell(task.confidence.words)
     timings = result.timings_seconds
     seconds = timings.get("total", sum(timings.values()))
     return row | {

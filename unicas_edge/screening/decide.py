@@ -1,8 +1,4 @@
-"""Stage 5 and what follows from it: evidence about one slide -> probabilities, adequacy, result.
-
-Adequacy comes first: a slide that was not seen well enough is `unsatisfactory` for every task,
-whatever its probabilities say, so that it can never pass for negative.
-"""
+"""Stage 5 and what follows from it: evidence about one slide -> adequacy, probabilities, result."""
 
 from __future__ import annotations
 
@@ -14,15 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge import __version__
+from unicas_edge.adequacy.judge import PIXELS_ONLY, judge
+from unicas_edge.adequacy.pixels import Looked
+from unicas_edge.adequacy.reading import Reading
 from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import Task
 from unicas_edge.core.arrays import softmax
+from unicas_edge.engines import Encoder
 from unicas_edge.result import (
     NOTICE,
     UNVERIFIED,
     Adequacy,
     BundleInfo,
+    Confidence,
     Coverage,
     Decision,
     Engine,
@@ -36,12 +37,11 @@ from unicas_edge.result import (
 )
 from unicas_edge.screening.tile_record import Status
 from unicas_edge.screening.tile_table import tile_table, with_attention
+from unicas_edge.tiles.colour import ColourFit
 from unicas_edge.tiles.grid import Cell, Grid
 
 TOP_TILES = 10  # what a contact sheet shows of a task
 MAX_FAILURES = 1_000  # listed one by one in a result; all are counted
-#: Resampling beyond this invents pixels; the bundle's um/px is what its encoder was trained on.
-COARSEST = 2.0
 DETERMINISM = "bit-identical on one machine with the same engine, precision and thread count"
 
 
@@ -53,8 +53,7 @@ class Context:
     grid: Grid
     slide: SlideInfo
     engine: Engine
-    colour_mode: str
-    colour_matrix: NDArray[np.float64]
+    colour: ColourFit
     max_tiles: int | None
 
 
@@ -62,28 +61,46 @@ class Context:
 class Evidence:
     """What was seen: `cells` planned, in canonical order, and `encoded`, those with a token.
 
-    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D], `explanation`
-    what the aggregator made of them, None where there are none. `unread_share` is that of all
-    tiles, planned or not, that failed or never came: a field that could not be read must not
-    vanish by ranking low.
+    `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D], `reading` what
+    they show, None for a bundle without knowledge. `explanation` is what the aggregator made of
+    the `aggregated` tiles, None where there are none. `unread_share` is that of all tiles, planned
+    or not, that failed or never came: a field that could not be read must not vanish by ranking
+    low. `scores` float64 [rows, cols] are the content scores of the whole grid, where known.
     """
 
     cells: list[Cell]
     encoded: list[Cell]
     seen: NDArray[np.void]
     tokens: NDArray[np.float32]
+    reading: Reading | None
     explanation: Explanation | None
     failures: dict[Cell, str]
     unread_share: float
+    scores: NDArray[np.float64] | None
+
+    @property
+    def aggregated(self) -> list[Cell]:
+        """The tiles that the aggregator was shown."""
+        return aggregated(self.encoded, self.reading)
+
+
+def aggregated(encoded: list[Cell], reading: Reading | None) -> list[Cell]:
+    """Return the encoded tiles that may carry a decision: all, where none was read."""
+    if reading is None:
+        return encoded
+    return [cell for cell, may in zip(encoded, reading.aggregated, strict=True) if may]
 
 
 def diagnose(context: Context, evidence: Evidence) -> SlideResult:
-    """Return a slide's result: adequacy, then a probability, decision and top tiles a task."""
+    """Return a slide's result: adequacy, then a probability, decision and top tiles a task.
+
+    `SpacingError` where nothing is wrong with the slide but the um/px that it states.
+    """
     floor = context.bundle.manifest.adequacy.focus_floor
-    tiles = tile_table(context.grid, evidence.cells, evidence.seen, floor)
+    reading, explanation = evidence.reading, evidence.explanation
+    tiles = tile_table(context.grid, evidence.cells, evidence.seen, floor, reading)
     coverage = _coverage(context.grid, evidence, tiles)
-    adequacy = _adequacy(context, evidence, coverage, tiles)
-    explanation = evidence.explanation
+    adequacy = judge(_looked(context, evidence, coverage, tiles), reading)
     manifest = context.bundle.manifest
     tasks = [
         _task(task, number, context.grid, explanation, evidence, adequacy)
@@ -112,7 +129,7 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         warnings=_warnings(context),
         notices=_notices(context),
         features=evidence.tokens,
-        tiles=with_attention(tiles, [task.name for task in manifest.tasks], explanation),
+        tiles=with_attention(tiles, [task.name for task in manifest.tasks], explanation, reading),
     )
 
 
@@ -138,40 +155,19 @@ def _coverage(grid: Grid, evidence: Evidence, tiles: NDArray[np.void]) -> Covera
     )
 
 
-def _adequacy(
+def _looked(
     context: Context, evidence: Evidence, coverage: Coverage, tiles: NDArray[np.void]
-) -> Adequacy:
-    limits = context.bundle.manifest.adequacy
-    cellular, sharp = coverage.encoded, int(tiles["in_focus"].sum())
-    reasons = []
-    if coverage.coverage < limits.min_coverage:
-        reasons.append(
-            f"only {coverage.coverage:.1%} of the planned tiles could be read "
-            f"({coverage.failed} of {coverage.planned} failed); needed {limits.min_coverage:.1%}"
-        )
-    if 1 - evidence.unread_share < limits.min_coverage:
-        reasons.append(
-            f"{evidence.unread_share:.1%} of all tiles of the slide were not delivered or could "
-            f"not be read; allowed {1 - limits.min_coverage:.1%}"
-        )
-    if cellular < limits.min_cellular_tiles:
-        reasons.append(f"{cellular} tiles with cells; needed {limits.min_cellular_tiles}")
-    if sharp < limits.min_in_focus_share * cellular:
-        reasons.append(
-            f"{sharp} of {cellular} tiles with cells are in focus; "
-            f"needed {limits.min_in_focus_share:.0%}"
-        )
-    if context.grid.downsample < 1 / COARSEST:
-        reasons.append(
-            f"scanned at {context.slide.um_px:g} um/px, too coarse for a bundle made for "
-            f"{context.bundle.manifest.tile.um_px:g}"
-        )
-    if len(evidence.tokens) > 1 and (evidence.tokens == evidence.tokens[0]).all():
-        reasons.append(
-            "every tile gave the same token: the slide shows nothing, or the encoder does not work"
-        )
-    return Adequacy(
-        satisfactory=not reasons, reasons=reasons, cellular_tiles=cellular, in_focus_tiles=sharp
+) -> Looked:
+    return Looked(
+        bundle=context.bundle,
+        grid=context.grid,
+        slide=context.slide,
+        coverage=coverage,
+        in_focus=int(tiles["in_focus"].sum()),
+        unread_share=evidence.unread_share,
+        tokens=evidence.tokens,
+        planned=evidence.cells,
+        scores=evidence.scores,
     )
 
 
@@ -201,8 +197,20 @@ def _task(
         threshold=task.threshold,
         decision=decision if adequacy.satisfactory else "unsatisfactory",
         logits=[float(value) for value in logits],
-        top_tiles=_top_tiles(grid, evidence.encoded, explanation.attention[number]),
+        top_tiles=_top_tiles(grid, evidence.aggregated, explanation.attention[number]),
+        confidence=_confidence(task, positive) if adequacy.satisfactory else None,
     )
+
+
+def _confidence(task: Task, positive: float) -> Confidence | None:
+    """Return which classes a probability leaves, the others of more than two as the first one."""
+    spec = task.conformal
+    if spec is None:
+        return None
+    other = next(name for n, name in enumerate(task.classes) if n != task.positive)
+    classes = [other] if positive <= spec.negative_to else []
+    classes += [task.classes[task.positive]] if positive >= spec.positive_from else []
+    return Confidence(coverage=spec.coverage, slides=spec.slides, classes=classes)
 
 
 def probability(logits: NDArray[np.floating[Any]], task: Task) -> float:
@@ -221,6 +229,20 @@ def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) ->
     ]
 
 
+def engine_record(encoder: Encoder, normalise_variant: str) -> Engine:
+    """Return what a result says of the encoder that was used, and of the kernels."""
+    return Engine(
+        name=encoder.name,
+        version=encoder.version,
+        precision=encoder.precision,
+        device=encoder.device,
+        threads=encoder.threads,
+        batch_size=encoder.batch_size,
+        normalise_variant=normalise_variant,
+        unverified=encoder.unverified,
+    )
+
+
 def _preprocessing(context: Context) -> Preprocessing:
     spec = context.bundle.manifest
     return Preprocessing(
@@ -228,8 +250,8 @@ def _preprocessing(context: Context) -> Preprocessing:
         crop_px=spec.tile.crop_px,
         um_px=context.slide.um_px * context.grid.downsample,
         downsample=context.grid.downsample,
-        colour_mode=context.colour_mode,
-        colour_matrix=[[float(v) for v in row] for row in context.colour_matrix],
+        colour_mode=context.colour.mode,
+        colour_matrix=[[float(v) for v in row] for row in context.colour.matrix],
         mean=list(spec.input.mean),
         std=list(spec.input.std),
     )
@@ -242,9 +264,13 @@ def _notices(context: Context) -> list[str]:
 
 
 def _warnings(context: Context) -> list[str]:
-    if context.grid.downsample >= 1:
-        return []
-    return [
-        f"scanned at {context.slide.um_px:g} um/px, coarser than the bundle's "
-        f"{context.bundle.manifest.tile.um_px:g}: tiles are enlarged"
-    ]
+    said = [] if context.bundle.manifest.knowledge else [PIXELS_ONLY]
+    said += context.colour.warnings
+    if context.colour.mode != (usual := context.bundle.manifest.colour.default):
+        said.append(f"colour mode {context.colour.mode}: this bundle was judged with {usual}")
+    if context.grid.downsample < 1:
+        said.append(
+            f"scanned at {context.slide.um_px:g} um/px, coarser than the bundle's "
+            f"{context.bundle.manifest.tile.um_px:g}: tiles are enlarged"
+        )
+    return said

@@ -6,30 +6,27 @@ is given; what it reads is decided by `tiles.plan`.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.core.machine import usable_cores
 from unicas_edge.errors import TileError
 from unicas_edge.screening.session import Session
 from unicas_edge.slide.base import Slide
-from unicas_edge.tiles import colour
+from unicas_edge.tiles.colour import SAMPLE_TILES
 from unicas_edge.tiles.grid import Cell, Grid
 from unicas_edge.tiles.normalise import centre_crop
 from unicas_edge.tiles.quality import luma_score
 
 #: Called with (stage, done, total) from any thread; stages: rank, tiles.
 Progress = Callable[[str, int, int], None]
-
-COLOUR_SAMPLE_TILES = 32
-COLOUR_SAMPLE_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -73,24 +70,14 @@ def content_scores(
     return Scores(scores, stored=False, failures=failures)
 
 
-def fit_colour(
-    slide: Slide, grid: Grid, cells: list[Cell], mode: str, bundle: Bundle
-) -> colour.ColourFit | None:
-    """Return the colour matrix of `mode` fitted on a sample of the planned tiles; None for none.
+def sampled(slide: Slide, grid: Grid, cells: list[Cell]) -> Iterator[UInt8Image]:
+    """Yield every k-th planned tile, enough to fit colours on, but for those that cannot be read.
 
-    The sample is every k-th planned tile and every 4th pixel, the same whenever it is taken.
+    They are the same whenever they are taken.
     """
-    if mode == "none":
-        return None
-    sample = []
-    for cell in cells[:: max(1, len(cells) // COLOUR_SAMPLE_TILES)][:COLOUR_SAMPLE_TILES]:
-        try:
-            tile = slide.read(*grid.origin(cell), grid.tile, grid.downsample)
-        except TileError:
-            continue
-        sample.append(tile[::COLOUR_SAMPLE_STRIDE, ::COLOUR_SAMPLE_STRIDE].reshape(-1, 3))
-    pixels = np.concatenate(sample) if sample else np.empty((0, 3), np.uint8)
-    return colour.fit(mode, pixels, bundle.manifest.colour.target)
+    for cell in cells[:: max(1, len(cells) // SAMPLE_TILES)][:SAMPLE_TILES]:
+        with contextlib.suppress(TileError):
+            yield slide.read(*grid.origin(cell), grid.tile, grid.downsample)
 
 
 def feed(

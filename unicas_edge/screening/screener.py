@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unicas_edge.adequacy.knowledge import load_knowledge
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
@@ -18,9 +19,10 @@ from unicas_edge.core.names import readable
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import SlideError
 from unicas_edge.result import SlideInfo, SlideResult
-from unicas_edge.screening.feed import Progress, content_scores, feed, fit_colour
+from unicas_edge.screening.feed import Progress, content_scores, feed, sampled
 from unicas_edge.screening.options import Options
 from unicas_edge.screening.session import Session
+from unicas_edge.screening.session_options import fit_colour
 from unicas_edge.screening.steady import Steady
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
@@ -50,6 +52,7 @@ class Screener:
         self.options = options
         self.encoder = open_encoder(bundle, options.engine)
         self.aggregator = Aggregator.load(bundle)
+        self.knowledge = load_knowledge(bundle)
 
     def __enter__(self) -> Screener:
         return self
@@ -100,8 +103,7 @@ class Screener:
         limit = tile_limit(self.bundle, self.options.max_tiles)
         scores = content_scores(slide, grid, limit, progress)
         cells = plan(grid, scores.values if scores else None, limit)
-        mode = self.options.colour or self.bundle.manifest.colour.default
-        fit = fit_colour(slide, grid, cells, mode, self.bundle)
+        colour = fit_colour(self.bundle, sampled(slide, grid, cells), self.options.colour)
         planned = time.perf_counter() - begin
         with Session(
             self.bundle,
@@ -111,16 +113,17 @@ class Screener:
             max_tiles=self.options.max_tiles,
             encoder=self.encoder,
             aggregator=self.aggregator,
-            colour_mode=mode,
-            colour_matrix=None if fit is None else fit.matrix,
+            colour=colour,
             slide=slide_info(slide),
             expected=cells,
             scored_tiles=grid.rows * grid.cols if scores and not scores.stored else 0,
             queue_batches=self.options.queue_batches,
+            knowledge=self.knowledge,
+            scores=scores.values if scores else None,
         ) as session:
             feed(slide, session, cells, scores, progress, self.options.readers)
             result = session.finish()
-        warnings = [*slide.warnings, *result.warnings, *(fit.warnings if fit else ())]
+        warnings = [*slide.warnings, *result.warnings]
         timings = {"plan": planned, **result.timings_seconds}
         return result.model_copy(update={"warnings": warnings, "timings_seconds": timings})
 

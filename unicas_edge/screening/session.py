@@ -18,6 +18,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.adequacy.knowledge import Knowledge, knowledge_for
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.aggregator.token_store import TokenStore
 from unicas_edge.bundle import Bundle
@@ -27,9 +28,17 @@ from unicas_edge.engines.crew import weakly
 from unicas_edge.engines.queue import EncodeQueue
 from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.result import Engine, SlideInfo, SlideResult
-from unicas_edge.screening.decide import Context, Evidence, diagnose
+from unicas_edge.screening.decide import (
+    Context,
+    Evidence,
+    aggregated,
+    diagnose,
+    engine_record,
+)
 from unicas_edge.screening.open_fields import OpenFields
+from unicas_edge.screening.session_options import checked_scores, unnamed
 from unicas_edge.screening.tile_record import Status, TileRecord
+from unicas_edge.tiles.colour import UNCHANGED, ColourFit
 from unicas_edge.tiles.grid import Cell, Limit, grid_for, tile_limit
 from unicas_edge.tiles.normalise import Normaliser, centre_crop
 from unicas_edge.tiles.plan import BestFields
@@ -44,14 +53,18 @@ class Session:
     """Screens one slide whose tiles are pushed; use it as a context manager.
 
     `width`, `height` and `um_px` describe the level-0 frame in which tiles are placed. Tiles are
-    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `max_tiles` and
-    `colour_mode` None take the bundle's. A mode other than none needs `colour_matrix` float [3, 4],
-    fitted for this slide (`colour.fit`). `expected` are the tiles that will be pushed, skipped or
-    failed (None: every tile of the grid); those that are not count as unread. `scored_tiles` is
-    how many tiles were read beforehand to score them, if any were; `queue_batches` how many batches
-    may wait beside those being encoded.
-    `encoder` and `aggregator` may be shared by many sessions, one after another or at once. One
-    that is forgotten frees its threads when it is collected; a fork gets a `SessionError`.
+    uint8 RGB at the bundle's um/px (`session.grid` says where they lie). `max_tiles` None takes the
+    bundle's. `colour` is how this slide's colours are corrected (`fit_colour`); without it they are
+    left alone, and the result warns where the bundle was judged otherwise. `expected` are the tiles
+    that will be pushed, skipped or failed (None: every tile of the grid); those that are not count
+    as unread. `scored_tiles` is how many tiles were read beforehand to score them, if any were;
+    `queue_batches` how many batches may wait beside those being encoded. `scores` float64 [rows,
+    cols] are the content scores of the whole grid where they are known beforehand, so that the
+    cells of tiles that will not be pushed can be estimated.
+
+    `encoder`, `aggregator` and `knowledge` may be shared by many sessions, one after another or at
+    once. One that is forgotten frees its threads when it is collected; a fork gets a
+    `SessionError`.
     """
 
     def __init__(
@@ -64,14 +77,15 @@ class Session:
         max_tiles: Limit = None,
         encoder: Encoder | None = None,
         aggregator: Aggregator | None = None,
-        colour_mode: str | None = None,
-        colour_matrix: NDArray[np.float64] | None = None,
+        colour: ColourFit | None = None,
         slide: SlideInfo | None = None,
         expected: Collection[Cell] | None = None,
         scored_tiles: int = 0,
         queue_batches: int = 1,
+        knowledge: Knowledge | None = None,
+        scores: NDArray[np.float64] | None = None,
     ) -> None:
-        self.colour_mode = _mode(bundle, colour_mode, colour_matrix)
+        self.colour = colour or UNCHANGED
         self.grid = grid_for(bundle, width, height, um_px)
         bundle.check_unchanged()
         for what, part in (("encoder", encoder), ("aggregator", aggregator)):
@@ -80,16 +94,10 @@ class Session:
         self.max_tiles = tile_limit(bundle, max_tiles)
         self._expected = expected
         self._scored_tiles = scored_tiles
+        self._scores = None if scores is None else checked_scores(self.grid, scores)
+        self.knowledge = knowledge_for(bundle, knowledge)
         self._scored: bool | None = None
-        self.slide = slide or SlideInfo(
-            path="",
-            name="session",
-            reader="session",
-            width=width,
-            height=height,
-            um_px=um_px,
-            um_px_source="session",
-        )
+        self.slide = slide or unnamed(width, height, um_px)
         cells = self.grid.rows * self.grid.cols
         self._tokens = TokenStore(
             aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
@@ -97,7 +105,7 @@ class Session:
         self._owns_encoder = encoder is None
         self.encoder = encoder or open_encoder(bundle)
         spec = bundle.manifest.input
-        self.normaliser = Normaliser(spec.mean, spec.std, colour_matrix, spec.dtype)
+        self.normaliser = Normaliser(spec.mean, spec.std, self.colour.matrix, spec.dtype)
         self._lock = threading.Lock()
         self._record = TileRecord(self.grid)
         self._best = BestFields(self.grid, self.max_tiles)
@@ -165,6 +173,7 @@ class Session:
 
         A grid tile that was neither pushed, skipped nor failed counts as not read. `BundleError`
         where a file of the bundle changed since it was loaded: no result could say what made it.
+        `SpacingError` where the pixels of a good slide show another um/px than stated.
         """
         self._process.require(SessionError, "the session")
         with self._lock:
@@ -174,7 +183,7 @@ class Session:
                 self._settle(number)
             self._settle_untouched()
             self._queue.flush()
-        engine = self._engine()
+        engine = engine_record(self.encoder, self.normaliser.variant)
         timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
         self.close()
         begin = time.perf_counter()
@@ -183,27 +192,13 @@ class Session:
         self.bundle.check_unchanged()
         return result.model_copy(update={"timings_seconds": timings})
 
-    def _engine(self) -> Engine:
-        encoder = self.encoder
-        return Engine(
-            name=encoder.name,
-            version=encoder.version,
-            precision=encoder.precision,
-            device=encoder.device,
-            threads=encoder.threads,
-            batch_size=encoder.batch_size,
-            normalise_variant=self.normaliser.variant,
-            unverified=encoder.unverified,
-        )
-
     def _context(self, engine: Engine) -> Context:
         return Context(
             bundle=self.bundle,
             grid=self.grid,
             slide=self.slide,
             engine=engine,
-            colour_mode=self.colour_mode,
-            colour_matrix=self.normaliser.matrix,
+            colour=self.colour,
             max_tiles=self.max_tiles,
         )
 
@@ -211,10 +206,18 @@ class Session:
         """Return what was seen, and what the encoded tiles, in canonical order, come to."""
         cells = self._best.cells()
         encoded = [cell for cell in cells if cell in self._tokens]
-        tokens, explanation = self._tokens.finish(encoded)
-        unread = self._record.unread_share(self._expected, self._scored_tiles)
+        tokens = self._tokens.finish(encoded)
+        reading = self.knowledge.read(tokens) if self.knowledge else None
         return Evidence(
-            cells, encoded, self._record.seen, tokens, explanation, self._record.failures, unread
+            cells=cells,
+            encoded=encoded,
+            seen=self._record.seen,
+            tokens=tokens,
+            reading=reading,
+            explanation=self._tokens.explain(aggregated(encoded, reading)),
+            failures=self._record.failures,
+            unread_share=self._record.unread_share(self._expected, self._scored_tiles),
+            scores=self._record.scores() if self._scores is None else self._scores,
         )
 
     def close(self) -> None:
@@ -287,13 +290,3 @@ class Session:
         if number in self._open or number in self._best:
             self._tokens.put(cell, token)
         # A field evicted meanwhile leaves tokens nobody asks for; `finish` drops them.
-
-
-def _mode(bundle: Bundle, mode: str | None, matrix: NDArray[np.float64] | None) -> str:
-    mode = mode or bundle.manifest.colour.default
-    if (mode == "none") != (matrix is None):
-        raise SessionError(
-            f"colour mode {mode!r}: give a colour_matrix with every mode but 'none': "
-            "unicas_edge.tiles.colour.fit(mode, pixels, ...).matrix"
-        )
-    return mode

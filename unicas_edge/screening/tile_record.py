@@ -6,6 +6,7 @@ from collections.abc import Collection
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unicas_edge.errors import SessionError
 from unicas_edge.tiles.grid import Cell, Grid
@@ -62,6 +63,12 @@ class TileRecord:
         for cell in self._grid.field_cells(number):
             total += float(self.seen[cell]["score"])
         return total
+
+    def scores(self) -> NDArray[np.float64] | None:
+        """Return the score of every grid tile, float64 [rows, cols]; None while some are unseen."""
+        if (self.seen["status"] == Status.UNSEEN).any():
+            return None
+        return np.ascontiguousarray(self.seen["score"])
 
     def unread_share(self, expected: Collection[Cell] | None, scored_tiles: int) -> float:
         """Return the share of all tiles, planned or not, that failed or never came.

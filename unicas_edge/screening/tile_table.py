@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge.adequacy.reading import Reading
 from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.result import TILE_COLUMNS
 from unicas_edge.screening.tile_record import Status
@@ -18,12 +19,17 @@ FOCUS_SHARE = 0.25
 
 
 def tile_table(
-    grid: Grid, cells: list[Cell], seen: NDArray[np.void], focus_floor: float
+    grid: Grid,
+    cells: list[Cell],
+    seen: NDArray[np.void],
+    focus_floor: float,
+    reading: Reading | None = None,
 ) -> NDArray[np.void]:
     """Return a row of `TILE_COLUMNS` for every planned tile, in canonical order.
 
-    `cells` are the planned tiles, `seen` a `MEASURED` array [rows, cols] of the whole grid, and
-    `focus_floor` the least sharpness that the bundle calls in focus.
+    `cells` are the planned tiles, `seen` a `MEASURED` array [rows, cols] of the whole grid,
+    `focus_floor` the least sharpness that the bundle calls in focus, and `reading` what the tokens
+    of the encoded tiles show, in the same order.
     """
     rows, cols = np.array(cells, dtype=np.int64).reshape(-1, 2).T
     seen = seen[rows, cols]
@@ -40,6 +46,8 @@ def tile_table(
     for column in ("score", "cellular", "focus"):
         table[column] = seen[column]
     table["in_focus"] = _in_focus(table, focus_floor)
+    if reading is not None:
+        table["kind"][table["token"] >= 0] = reading.kinds
     return table
 
 
@@ -57,15 +65,23 @@ def _in_focus(table: NDArray[np.void], floor: float) -> NDArray[np.bool_]:
 
 
 def with_attention(
-    table: NDArray[np.void], tasks: list[str], explanation: Explanation | None
+    table: NDArray[np.void],
+    tasks: list[str],
+    explanation: Explanation | None,
+    reading: Reading | None = None,
 ) -> NDArray[np.void]:
-    """Return the table with a ``prob_<task>`` column a task, 0 for tiles without a token."""
+    """Return the table with a ``prob_<task>`` column a task.
+
+    0 for tiles without a token, and for those that the aggregator was not shown.
+    """
     dtype = [*TILE_COLUMNS, *((f"prob_{name}", "f4") for name in tasks)]
     full = np.zeros(len(table), dtype=dtype)
     for column, _ in TILE_COLUMNS:
         full[column] = table[column]
-    encoded = table["token"] >= 0
+    shown = np.flatnonzero(table["token"] >= 0)
+    if reading is not None:
+        shown = shown[reading.aggregated]
     for number, name in enumerate(tasks):
         if explanation is not None:
-            full[f"prob_{name}"][encoded] = explanation.attention[number]
+            full[f"prob_{name}"][shown] = explanation.attention[number]
     return full

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import SlideError, TileError
-from unicas_edge.screening.feed import content_scores, fit_colour
+from unicas_edge.screening.feed import content_scores, sampled
+from unicas_edge.screening.session_options import fit_colour
 from unicas_edge.slide import open_slide
 from unicas_edge.slide.base import Slide
 from unicas_edge.slide.find import every_target
@@ -31,12 +32,12 @@ MOST_TILES = 20_000
 class Sample:
     """Tiles of one slide: `pixels` uint8 RGB [n, S, S, 3], n >= 1, and how colours are corrected.
 
-    `matrix` is the slide's 3 x 4 colour map, None for none.
+    `matrix` float64 [3, 4] is the slide's colour map (`ColourFit`).
     """
 
     path: Path
     pixels: NDArray[np.uint8]
-    matrix: NDArray[np.float64] | None
+    matrix: NDArray[np.float64]
 
     def normalised(self, bundle: Bundle) -> NDArray[np.generic]:
         """Return the tiles as the bundle's encoder takes them, [n, 3, S, S] of its input dtype."""
@@ -80,12 +81,12 @@ def _sample(slide: Slide, bundle: Bundle, count: int) -> Sample:
     limit = max(count, bundle.manifest.tile.max_tiles)
     scores = content_scores(slide, grid, limit, lambda *_: None)
     cells = plan(grid, scores.values if scores else None, limit)
-    fit = fit_colour(slide, grid, cells, bundle.manifest.colour.default, bundle)
+    fit = fit_colour(bundle, sampled(slide, grid, cells))
     crops = (_crop(slide, grid, cell) for cell in cells)
     found = list(islice((crop for crop in crops if crop is not None), count))
     if not found:
         raise SlideError(slide.path, "no tile with cells could be read; choose another slide")
-    return Sample(slide.path, np.stack(found), None if fit is None else fit.matrix)
+    return Sample(slide.path, np.stack(found), fit.matrix)
 
 
 def _crop(slide: Slide, grid: Grid, cell: Cell) -> NDArray[np.uint8] | None:

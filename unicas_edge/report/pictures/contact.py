@@ -29,6 +29,7 @@ from unicas_edge.report.pictures.layout import (
     draw_verdict,
     header_height,
     percent,
+    set_words,
     spoken,
 )
 from unicas_edge.report.pictures.palette import MUTED, PLATE, RULE, task_colour
@@ -99,7 +100,8 @@ def _head(draw: ImageDraw.ImageDraw, result: SlideResult, number: int, y: int, w
     draw.line((MARGIN, y, MARGIN + room, y), fill=RULE)
     draw.ellipse((MARGIN, y + 15, MARGIN + 13, y + 28), fill=task_colour(number))
     write(draw, (MARGIN + 22, y + 9), spoken(task.name), HEADING, width=room - 22)
-    draw_verdict(draw, (MARGIN, y + 38), task, weights=result.bundle, width=room)
+    words = set_words(task)
+    draw_verdict(draw, (MARGIN, y + 38), task, weights=result.bundle, width=room, words=words)
     if not task.top_tiles:
         write(draw, (MARGIN, y + HEAD + 8), "No tile to show.", BODY, MUTED)
 

@@ -118,7 +118,7 @@ def draw_colour_bar(
         write(
             draw,
             (x, y + 10),
-            "no attention: no tile was encoded",
+            "no attention: no tile may carry a decision",
             SMALL,
             MUTED,
             width=room,

@@ -21,6 +21,7 @@ from unicas_edge.report.pictures.palette import (
 from unicas_edge.result import (
     DEMONSTRATION,
     NOTICE,
+    OUTSIDE,
     UNTRAINED,
     SlideResult,
     TaskResult,
@@ -57,10 +58,12 @@ def bands(result: SlideResult, width: int) -> list[Band]:
     room = width - 2 * MARGIN - 32
     said = [_sentence(notice) for notice in notices(result) if notice != NOTICE]
     found = [Band(wrap(text, BODY + 2, room, 2), AMBER, AMBER_INK) for text in said]
+    if result.adequacy.known is False:
+        found.append(Band([_sentence(OUTSIDE)], AMBER, AMBER_INK))
     if not result.adequacy.satisfactory:
         reasons = "; ".join(result.adequacy.reasons) or "see result.json"
         text = f"Unsatisfactory for evaluation: {reasons}"
-        found.append(Band(wrap(text, BODY + 2, room, 3), PLATE, INK))
+        found.append(Band(wrap(text, BODY + 2, room, 4), PLATE, INK))
     return found
 
 
@@ -111,8 +114,9 @@ def draw_verdict(
     *,
     weights: Weights,
     width: int,
+    words: str = "",
 ) -> None:
-    """Draw decision, probability and threshold of `task` on one line of `width` pixels.
+    """Draw decision, probability, threshold and `words` of `task` on one line of `width` pixels.
 
     With a caution a decision has no colour: cut out of the page, it must not look like one.
     """
@@ -121,17 +125,23 @@ def draw_verdict(
     colour = MUTED if said else DECISIONS[task.decision]
     word = f"{_WORDS[said]}: {task.decision}" if said else task.decision.upper()
     taken = write(draw, (x, y), word, BODY, colour, width=width) + 12
-    fitting = [form for form in verdicts(task) if text_width(form, BODY) <= width - taken]
+    fitting = [form for form in verdicts(task, words) if text_width(form, BODY) <= width - taken]
     if fitting:
         write(draw, (x + taken, y), fitting[0], BODY, MUTED)
 
 
-def verdicts(task: TaskResult) -> list[str]:
-    """Return probability and threshold as text, the longest form first."""
+def set_words(task: TaskResult) -> str:
+    """Return which classes a task's probability leaves, "" where nothing is said of it."""
+    return task.confidence.words if task.confidence else ""
+
+
+def verdicts(task: TaskResult, words: str = "") -> list[str]:
+    """Return probability, threshold and `words` as text, the longest form first."""
     if task.probability is None:
         return ["no probability"]
     value = f"{task.probability:.3f}"
-    return [f"probability {value} · threshold {task.threshold:.3f}", f"probability {value}", value]
+    forms = [f"probability {value} · threshold {task.threshold:.3f}", f"probability {value}", value]
+    return [f"{form} · {words}" for form in forms if words] + forms
 
 
 def spoken(name: str) -> str:

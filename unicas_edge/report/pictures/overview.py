@@ -29,6 +29,7 @@ from unicas_edge.report.pictures.layout import (
     draw_header,
     draw_verdict,
     header_height,
+    set_words,
     spoken,
 )
 from unicas_edge.report.pictures.palette import BLURRED, FAILED, MUTED, RGB, RULE, task_colour
@@ -39,6 +40,8 @@ MAX_SIDE = 1600
 MIN_WIDTH = 900
 GAP = 28
 CAPTION = 62
+#: More of a caption, where a probability has a set.
+SET_LINE = 24
 LEGEND = 54
 
 
@@ -51,12 +54,13 @@ class Page:
     size: tuple[int, int]
     width: int
     top: int
+    caption: int
 
     @property
     def cell(self) -> tuple[int, int]:
         """Width and height of a panel with caption, legend and gap."""
         usable = (self.width - 2 * MARGIN + GAP) // self.columns
-        return usable, CAPTION + self.size[1] + LEGEND
+        return usable, self.caption + self.size[1] + LEGEND
 
     @property
     def height(self) -> int:
@@ -77,14 +81,15 @@ def arrange(result: SlideResult, panels: int) -> Page:
 
 def _page(result: SlideResult, panels: int, columns: int) -> Page:
     rows = math.ceil(panels / columns)
+    caption = CAPTION + (SET_LINE if any(map(set_words, result.tasks)) else 0)
     top = header_height(result, MAX_SIDE)
     wide = (MAX_SIDE - 2 * MARGIN + GAP) // columns - GAP
-    high = (MAX_SIDE - top - FOOTER) // rows - CAPTION - LEGEND
+    high = (MAX_SIDE - top - FOOTER) // rows - caption - LEGEND
     scale = min(wide / result.slide.width, max(high, 40) / result.slide.height)
     size = max(1, int(result.slide.width * scale)), max(1, int(result.slide.height * scale))
     needed = max(size[0], 260) * columns + GAP * (columns - 1) + 2 * MARGIN
     width = min(MAX_SIDE, max(MIN_WIDTH, needed))
-    return Page(columns, rows, size, width, header_height(result, width))
+    return Page(columns, rows, size, width, header_height(result, width), caption)
 
 
 def draw_overview(result: SlideResult, overview: NDArray[np.uint8]) -> Image.Image:
@@ -103,9 +108,10 @@ def draw_overview(result: SlideResult, overview: NDArray[np.uint8]) -> Image.Ima
         draw.ellipse((x, y + 8, x + 13, y + 21), fill=task_colour(number))
         write(draw, (x + 22, y + 2), spoken(task.name), HEADING, width=room - 22)
         draw_verdict(draw, (x, y + 32), task, weights=result.bundle, width=room)
+        write(draw, (x, y + 32 + SET_LINE), set_words(task), BODY, MUTED, width=room)
         picture, top = heatmap.draw_heat(small, result, task)
-        _paste(image, draw, picture, (x, y + CAPTION))
-        heatmap.draw_colour_bar(draw, (x, y + CAPTION + page.size[1] + 8), room, top)
+        _paste(image, draw, picture, (x, y + page.caption))
+        heatmap.draw_colour_bar(draw, (x, y + page.caption + page.size[1] + 8), room, top)
     draw_footer(draw, result, page.width, page.height)
     return image
 
@@ -139,10 +145,10 @@ def _slide_panel(
     share = f"{100 * result.coverage.coverage:.1f} % of the planned tiles read"
     write(draw, (x, y + 32), share, BODY, MUTED, width=room)
     picture, failed, blurred = heatmap.draw_marks(small, result)
-    _paste(image, draw, picture, (x, y + CAPTION))
+    _paste(image, draw, picture, (x, y + page.caption))
     um_px = result.slide.um_px * result.slide.width / page.size[0]
     keys = [(FAILED, f"{failed} unreadable"), (BLURRED, f"{blurred} out of focus")]
-    _legend(draw, (x, y + CAPTION + page.size[1]), room, um_px, keys)
+    _legend(draw, (x, y + page.caption + page.size[1]), room, um_px, keys)
 
 
 def _legend(

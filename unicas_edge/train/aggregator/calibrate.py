@@ -172,6 +172,7 @@ def _content(old: Manifest, fitted: Sequence[Calibrated]) -> dict[str, Any]:
         if one := by_name.get(task["name"]):
             task["calibration"] = {"temperature": one.temperature}
             task["threshold"] = one.threshold
+            task.pop("conformal", None)  # its limits were of the probabilities before
     content["evaluation"] = [e for e in content["evaluation"] if e["task"] not in by_name]
     content["verification"] = None
     return content

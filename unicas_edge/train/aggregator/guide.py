@@ -32,7 +32,7 @@ _DROP, _SMOOTHING = 0.2, 0.05
 
 
 class Known(NamedTuple):
-    """Tokens float32 [n, width], what each decides float32 [n, tasks], their chances [n]."""
+    """Tokens float32 [n, width], what each decides float32 [n, tasks] or NaN, their chances [n]."""
 
     tokens: Float32
     labels: Float32
@@ -112,12 +112,11 @@ class _Guide:
         some = rng.permutation(len(tokens))[:_OF_SLIDE]
         labels = np.zeros((len(some), len(self.bags.tasks)), np.float32)
         negative = self.bags.labels[bag] == 0
-        known = np.concatenate(
-            [np.ones((_KNOWN, len(negative)), bool), np.tile(negative, (len(some), 1))]
-        )
+        told = self.known.labels[chosen]
+        known = np.concatenate([~np.isnan(told), np.tile(negative, (len(some), 1))])
         return (
             torch.from_numpy(np.concatenate([self.known.tokens[chosen], tokens[some]])),
-            torch.from_numpy(np.concatenate([self.known.labels[chosen], labels])),
+            torch.from_numpy(np.concatenate([np.nan_to_num(told), labels])),
             torch.from_numpy(known),
         )
 

@@ -40,7 +40,7 @@ _LIKE = 8
 #: sides beyond twice as many are not used: a part of them need not show the organism.
 LARGEST = 208
 
-Origin = Literal["lbc", "cric"]
+Origin = Literal["lbc", "cric", "mixed"]
 T = TypeVar("T")
 
 
@@ -63,6 +63,7 @@ class Pools:
         self.windows = _by_group(sources.cric)
         self.lbc = _by(sources.lbc, lambda p: p.stratum)
         self.crops = _by(filter(_shows, sources.crops), lambda p: p.kind)
+        self.plain = _plain(self.lbc)
         self.benign = [p for kind in _BENIGN for p in self.crops.get(kind, [])]
         self.abnormal = {
             grade: _by_group(p for p in sources.cells if p.kind == grade) for grade in GRADES
@@ -125,7 +126,7 @@ class Chooser:
 
     def _as_cric(self, task: str, decisive: bool, cell: Piece, middle: Piece) -> Chosen:
         """Return a cell to paste, or the tile of its field around `middle`: always so on CRIC."""
-        if self.origin == "lbc" and self.rng.random() < 0.5:
+        if self.origin != "cric" and self.rng.random() < 0.5:
             return Chosen(task, decisive, cell)
         side = TILE / cell.scale
         x, y = middle.x, middle.y
@@ -136,7 +137,8 @@ class Chooser:
     def _normal(self, like: Piece) -> Piece:
         """Return a crop of a background, of a size that `like` has on the slide."""
         pools = self.pools
-        strata = pools.lbc if self.origin == "lbc" else pools.windows
+        origin = self.origin if self.origin != "mixed" else self._one(("lbc", "cric"))
+        strata = pools.plain if origin == "lbc" else pools.windows
         source = self._one(strata[self._one(list(strata))])
         width, height = (
             min(side * like.scale, LARGEST) / source.scale for side in (like.width, like.height)
@@ -165,6 +167,12 @@ def _area(piece: Piece) -> float:
 
 def _shows(piece: Piece) -> bool:
     return min(piece.width, piece.height) * piece.scale <= 2 * LARGEST
+
+
+def _plain(strata: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
+    """Return the slides that show nothing by themselves; all, where each does."""
+    plain = {name: some for name, some in strata.items() if not any(p.shows for p in some)}
+    return plain or strata
 
 
 def _by_group(pieces: Iterable[Piece]) -> dict[str, list[Piece]]:

@@ -43,10 +43,10 @@ class Stain:
     white: tuple[float, float, float]
     mean: tuple[float, float, float]
 
-    def gain(self, target: tuple[float, float, float]) -> Density:
-        """Return what densities are multiplied by to come half-way to `target`, float32 [3]."""
+    def gain(self, target: tuple[float, float, float], match: float = MATCH) -> Density:
+        """Return what densities are multiplied by to come `match` of the way, float32 [3]."""
         ratio = np.asarray(target) / np.maximum(self.mean, 1e-3)
-        return (np.clip(ratio, 1 / MOST, MOST) ** MATCH).astype(np.float32)
+        return (np.clip(ratio, 1 / MOST, MOST) ** match).astype(np.float32)
 
 
 @lru_cache(maxsize=_CACHED_FIELDS)
@@ -89,18 +89,18 @@ def tile_of(piece: Piece, turn: int) -> UInt8Image:
     return turned(np.pad(pixels, margins, mode="symmetric"), turn)
 
 
-def turned(pixels: UInt8Image, turn: int) -> UInt8Image:
+def turned(pixels: NDArray[Number], turn: int) -> NDArray[Number]:
     """Return one of the eight orientations of a picture, as a view."""
     pixels = pixels[::-1] if turn & 1 else pixels
     pixels = pixels[:, ::-1] if turn & 2 else pixels
     return pixels.swapaxes(0, 1) if turn & 4 else pixels
 
 
-def densities(stain: Stain, target: tuple[float, float, float]) -> Density:
+def densities(stain: Stain, target: tuple[float, float, float], match: float = MATCH) -> Density:
     """Return the optical density of every grey level, stained as the slide is, float32 [256, 3]."""
     grey = np.arange(256, dtype=np.float32)[:, None]
     table = -np.log((grey + 1) / (np.asarray(stain.white, np.float32) + 1))
-    dense: Density = np.maximum(table, 0) * stain.gain(target)
+    dense: Density = np.maximum(table, 0) * stain.gain(target, match)
     return dense
 
 

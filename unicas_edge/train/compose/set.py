@@ -27,6 +27,7 @@ from unicas_edge.train.compose.choice import GRADES, NILM, TASKS
 from unicas_edge.train.compose.recipe import Recipe
 from unicas_edge.train.compose.slide import Composer, Slide
 from unicas_edge.train.compose.sources import TILE, UM_PX
+from unicas_edge.train.compose.tiled import TiledSlide
 
 TABLE = "labels.csv"
 #: the paper's subtypes, in the order of their class numbers; carcinoma has none
@@ -66,9 +67,10 @@ def write_set(
 ) -> Path:
     """Write `count` slides (SVS with their truth) into `folder`, and `TABLE`, which is returned.
 
-    The table has a slide's ``name``, a column for each task (1 or 0) and its ``subtype``, blank for
-    none: what `train evaluate --truth` and `bags_data.read_table` read. `OutputError` where a
-    table is there and `force` is not given, or the disk does not take it.
+    The table has a slide's ``name``, a column for each task (1, 0, or blank where its background
+    may show the task's findings by itself) and its ``subtype``, blank for none: what `train
+    evaluate --truth` and `bags_data.read_table` read. `OutputError` where a table is there and
+    `force` is not given, or the disk does not take it.
     """
     table = folder / TABLE
     if table.exists() and not force:
@@ -79,7 +81,7 @@ def write_set(
     for name, slide in plans(composer, count, seed, recipe):
         path = folder / f"{name}.svs"
         slide.write(path)
-        rows.append([name, *(int(slide.labels[task]) for task in TASKS), _subtype(slide, "")])
+        rows.append([name, *_labels(slide, ""), _subtype(slide, "")])
         tell(path, slide)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -108,7 +110,7 @@ def token_bags(
     tasks = {**dict.fromkeys(TASKS, 2), **({"subtype": len(SUBTYPES)} if subtype else {})}
     bags = []
     for name, slide in plans(composer, count, seed, recipe):
-        labels = tuple(int(slide.labels[task]) for task in TASKS)
+        labels = tuple(int(label) for label in _labels(slide, MISSING))
         labels += (int(_subtype(slide, MISSING)),) if subtype else ()
         where = None if folder is None else folder / f"{name}.npy"
         bags.append(Bag(name, _kept(where, slide, bundle, encoder), labels))
@@ -127,7 +129,7 @@ def _kept(where: Path | None, slide: Slide, bundle: Bundle, encoder: Encoder) ->
     return where
 
 
-def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
+def slide_tokens(slide: TiledSlide, bundle: Bundle, encoder: Encoder) -> Float32:
     """Return the tokens float32 [n, width] of a slide, in number and order those of `screen`.
 
     That is, of the tiles that are not background among the bundle's `max_tiles` in canonical order.
@@ -149,17 +151,21 @@ def slide_tokens(slide: Slide, bundle: Bundle, encoder: Encoder) -> Float32:
 
 
 def _cellular(
-    slide: Slide, cells: list[Cell], crop: int, held: list[bytes]
+    slide: TiledSlide, cells: list[Cell], crop: int, held: list[bytes]
 ) -> Iterator[UInt8Image]:
     for row, column in cells:
         jpeg = (
             held[row * slide.recipe.columns + column]
             if held
-            else encode_tile(slide.tile(row, column), slide.recipe.quality).jpeg
+            else encode_tile(slide.tile(row, column), slide.quality).jpeg
         )
         tile = simplejpeg.decode_jpeg(jpeg)
         if not is_background(measure(centre_crop(tile, crop))):
             yield tile
+
+
+def _labels(slide: Slide, none: str | int) -> list[str | int]:
+    return [none if label is None else int(label) for label in slide.known.values()]
 
 
 def _subtype(slide: Slide, none: str | int) -> str | int:

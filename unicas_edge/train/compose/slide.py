@@ -7,32 +7,34 @@ differ only in the cells that decide a label (`compose_choice`); a background ca
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from unicas_edge.core.arrays import UInt8Image
-from unicas_edge.core.files import atomic_write
 from unicas_edge.errors import TrainingError
-from unicas_edge.slide.tiff.pyramid_writer import encode_tile, write_pyramid
 from unicas_edge.train.compose import pixels as px
+from unicas_edge.train.compose.background import background_of
 from unicas_edge.train.compose.choice import GRADES, LARGEST, NILM, TASKS, Chooser, Chosen, Pools
 from unicas_edge.train.compose.recipe import Insertion, Recipe
+from unicas_edge.train.compose.scale import Box
+from unicas_edge.train.compose.scanner import Scanner
 from unicas_edge.train.compose.sources import TILE, UM_PX, Piece, Sources
+from unicas_edge.train.compose.stains import Stains
+from unicas_edge.train.compose.tiled import TiledSlide
 
 NOTICE = "composed of public images: no patient's slide and no diagnosis"
 #: pixels of a tile's border that an encoder's central crop leaves out
 MARGIN = 16
 #: a tile is too full to paste on where its clearest place has this density; so many are tried
 _FULL, _TRIES = 1.2, 4
+#: how far the sources of a mixed background are brought to one stain
+_TOGETHER = 1.0
 _FORMAT = 1
+_SCANNER = 0x5CA4
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Composer:
 
     def __init__(self, sources: Sources) -> None:
         self.pools = Pools(sources)
-        self._stains: dict[str, px.Stain] = {}
+        self.stain = Stains(self.pools).of
 
     def plan(
         self, seed: int, labels: Mapping[str, bool] | None = None, recipe: Recipe | None = None
@@ -65,26 +67,8 @@ class Composer:
             raise TrainingError(f"labels are {dict(labels)}; give one each for {', '.join(TASKS)}")
         return Slide(self, seed, labels, recipe or Recipe())
 
-    def stain(self, piece: Piece) -> px.Stain:
-        """Return the stain of a piece's source: an LBC slide, a CRIC field, or all crops.
 
-        Of a crop the white is its own, as ComparisonDetector's scanners differ.
-        """
-        key = {"lbc": piece.stratum, "cric": piece.group}.get(piece.origin, "comparison")
-        if key not in self._stains:
-            pool = {"lbc": self.pools.lbc, "cric": self.pools.windows}.get(piece.origin)
-            of = self.pools.sources.crops if pool is None else pool.get(key, [piece])
-            some = [of[i] for i in range(0, len(of), max(1, len(of) // 32))]
-            if piece.origin == "cric":
-                some = [some[0]]
-            self._stains[key] = px.stain_of([px.picture(p.file, p.scale) for p in some])
-        found = self._stains[key]
-        if piece.origin == "comparison":
-            found = px.Stain(px.white_of(piece.file), found.mean)
-        return found
-
-
-class Slide:
+class Slide(TiledSlide):
     """A planned slide: `labels` by task, `subtype`, its `insertions`, and pixels on demand."""
 
     def __init__(
@@ -95,7 +79,7 @@ class Slide:
         drawn = {task: bool(rng.random() < 0.5) for task in TASKS}
         self.labels = drawn if labels is None else {task: bool(labels[task]) for task in TASKS}
         self.grade = composer.pools.draw_grade(rng)
-        self.background, pieces = self._background(rng)
+        self.background, pieces = background_of(composer.pools, recipe, rng)
         order = [
             int(k)
             for _ in range(-(-recipe.tiles // len(pieces)))
@@ -110,18 +94,10 @@ class Slide:
         self._blur = blur if rng.random() < 1 / 3 else 0.0
         self._pastes: dict[int, _Paste] = {}
         self._insert(rng)
-
-    def _background(self, rng: np.random.Generator) -> tuple[str, list[Piece]]:
-        """Return the background's origin and pieces: one to all LBC slides, or eight fields up."""
-        lbc, cric = rng.random() < 0.6, self.recipe.background
-        origin = cric if cric != "any" else ("lbc" if lbc else "cric")
-        pools = self._composer.pools
-        groups, least = (pools.lbc, 1) if origin == "lbc" else (pools.windows, 8)
-        names = sorted(groups)
-        least = min(least, len(names))
-        count = int(rng.integers(least, len(names) + 1))
-        chosen = [names[int(k)] for k in rng.permutation(len(names))[:count]]
-        return origin, [piece for name in chosen for piece in groups[name]]
+        self.scanner = recipe.scanner
+        if recipe.scanners:  # drawn apart, so that the slide is the same under any scanner
+            apart = np.random.default_rng([seed, _SCANNER])
+            self.scanner = Scanner.draw(apart, recipe.scanners)
 
     def _insert(self, rng: np.random.Generator) -> None:
         """Draw what is inserted, and lay each on a tile of its own."""
@@ -162,12 +138,25 @@ class Slide:
         top, left = px.clearest(under, height, width, MARGIN, lambda n: int(rng.integers(n)))
         self._pastes[index] = replace(paste, top=top, left=left)
 
+    def shown(self, index: int) -> tuple[str, ...]:
+        """Return the tasks whose findings the background of a tile may show by itself."""
+        paste = self._pastes.get(index)
+        native = paste is not None and paste.chosen.native
+        return () if native else self._tiles[index][0].shows
+
+    @property
+    def known(self) -> dict[str, bool | None]:
+        """The labels, None for a task whose findings the background may show by itself."""
+        shown = {task for piece, _ in self._tiles for task in piece.shows}
+        return {task: None if task in shown else label for task, label in self.labels.items()}
+
     def _under(self, index: int) -> px.Density:
         piece, turn = self._tiles[index]
         return px.mapped(px.tile_of(piece, turn), self._table(piece))
 
     def _table(self, piece: Piece) -> px.Density:
-        return px.densities(self._composer.stain(piece), self._target)
+        match = _TOGETHER if self.background == "mixed" else px.MATCH
+        return px.densities(self._composer.stain(piece), self._target, match)
 
     def _crop(self, paste: _Paste) -> UInt8Image:
         """Return what is pasted, resized and turned, uint8 [h, w, 3], at most `LARGEST` a side."""
@@ -188,11 +177,10 @@ class Slide:
 
     def _insertion(self, index: int, paste: _Paste) -> Insertion:
         row, column = divmod(index, self.recipe.columns)
-        piece, x, y = paste.chosen.piece, column * TILE, row * TILE
-        height = width = TILE
-        if not paste.chosen.native:
-            height, width = self._crop(paste).shape[:2]
-            x, y = x + paste.left, y + paste.top
+        piece, box = paste.chosen.piece, self._box(paste)
+        if self.scanner is not None:
+            box = self.scanner.placed(box)
+        x, y, width, height = column * TILE + box[0], row * TILE + box[1], *box[2:]
         return Insertion(
             paste.chosen.task,
             paste.chosen.decisive,
@@ -206,9 +194,29 @@ class Slide:
             (x, y, width, height),
         )
 
+    @property
+    def quality(self) -> int:
+        """The JPEG quality that the slide is written with: its scanner's, or its recipe's."""
+        own = None if self.scanner is None else self.scanner.quality
+        return self.recipe.quality if own is None else own
+
     def tile(self, row: int, column: int) -> UInt8Image:
-        """Return a tile before JPEG, uint8 [256, 256, 3]."""
+        """Return a tile before JPEG, uint8 [256, 256, 3], as the slide's scanner sees it."""
         index = row * self.recipe.columns + column
+        composed = self._composed(index)
+        if self.scanner is None:
+            return composed
+        paste = self._pastes.get(index)
+        return self.scanner.seen(composed, index, None if paste is None else self._box(paste))
+
+    def _box(self, paste: _Paste) -> Box:
+        """Return (x, y, width, height) in its tile of what was put in."""
+        if paste.chosen.native:
+            return 0, 0, TILE, TILE
+        height, width = self._crop(paste).shape[:2]
+        return paste.left, paste.top, width, height
+
+    def _composed(self, index: int) -> UInt8Image:
         paste = self._pastes.get(index)
         if paste is not None and not paste.chosen.native:
             return px.blurred(px.light(self._pasted(index, paste), self._gain), self._blur)
@@ -225,39 +233,14 @@ class Slide:
         px.lay(under, crop, mask, paste.top, paste.left)
         return under
 
-    def backgrounds(self, most: int) -> Iterator[UInt8Image]:
-        """Yield at most `most` tiles that nothing was put into, spread over the slide."""
+    def backgrounds(self, most: int) -> list[int]:
+        """Return the numbers of at most `most` tiles that nothing was put into, spread evenly."""
         untouched = [k for k in range(self.recipe.tiles) if k not in self._pastes]
-        for index in untouched[:: max(1, -(-len(untouched) // most))]:
-            yield self.tile(*divmod(index, self.recipe.columns))
+        return untouched[:: max(1, -(-len(untouched) // most))]
 
-    def encoded(self) -> Iterator[bytes]:
-        """Yield all tiles, row by row, as the JPEG streams that the written slide holds."""
-        for row, column in product(range(self.recipe.rows), range(self.recipe.columns)):
-            yield encode_tile(self.tile(row, column), self.recipe.quality).jpeg
-
-    def bag(self) -> Iterator[UInt8Image]:
-        """Yield all tiles, row by row, as a reader decodes them from the written slide."""
-        for jpeg in self.encoded():
-            yield simplejpeg.decode_jpeg(jpeg)
-
-    def write(self, path: Path) -> Path:
-        """Write the slide (SVS) and ``<stem>.truth.json`` beside it; return the JSON's path.
-
-        Memory grows with a row of tiles only. `OutputError` where they cannot be written.
-        """
-        truth = path.with_suffix(".truth.json")
-        with atomic_write(truth) as stream:
-            stream.write(json.dumps({"path": path.name, **self.truth()}, indent=1).encode() + b"\n")
-            write_pyramid(
-                path,
-                self.recipe.columns * TILE,
-                self.recipe.rows * TILE,
-                self.tile,
-                um_px=UM_PX,
-                quality=self.recipe.quality,
-            )
-        return truth
+    def at(self, index: int) -> UInt8Image:
+        """Return tile `index`, counted row by row (`tile`)."""
+        return self.tile(*divmod(index, self.recipe.columns))
 
     def truth(self) -> dict[str, Any]:
         """Return what the JSON file holds beside the slide's name."""
@@ -272,10 +255,11 @@ class Slide:
             "seed": self.seed,
             "part": self._composer.pools.sources.part,
             "recipe": asdict(self.recipe),
-            "labels": self.labels,
+            "labels": self.known,
             "subtype": self.subtype,
             "grade": self.grade if self.labels["cancer"] else "nilm",
             "background": self.background,
+            "scanner": None if self.scanner is None else asdict(self.scanner),
             "tiles": self.recipe.tiles,
             "decisive_tiles": decisive,
             "insertions": [asdict(i) for i in inserted],

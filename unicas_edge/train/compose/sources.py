@@ -17,9 +17,12 @@ from typing import Literal
 from unicas_edge.errors import RegionError, TrainingError
 from unicas_edge.heads.images import read_image
 from unicas_edge.train.cells.cric import cells_of
-from unicas_edge.train.cells.splits import folds_of
+from unicas_edge.train.compose import folds
+from unicas_edge.train.compose.scores import LIMIT, likely_abnormal
+from unicas_edge.train.compose.shown import SHOWN
 
 Origin = Literal["lbc", "cric", "comparison"]
+By = Literal["field", "slide"]
 PARTS = ("train", "val", "test")
 FOLDS = 5
 UM_PX = 0.5
@@ -36,7 +39,8 @@ CELL_UM, CLEAR_UM = 24.0, 12.0
 class Piece:
     """A part of a picture: centre and size in its pixels, what it shows, and the field it is of.
 
-    `group` names the field; `stratum` is what the split is balanced by.
+    `group` names the field; `stratum` is what the split is balanced by. `shows` are tasks whose
+    findings the picture may show by itself (`shown`).
     """
 
     file: Path
@@ -48,6 +52,7 @@ class Piece:
     y: float
     width: float
     height: float
+    shows: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -60,7 +65,8 @@ class Sources:
     """Everything that can be composed, or one part of it.
 
     `lbc` tiles; `cric` windows of a tile's size with normal nuclei and no abnormal one; `cells` of
-    CRIC; `crops` of ComparisonDetector. `unreadable` names the pictures left out.
+    CRIC; `crops` of ComparisonDetector. `unreadable` names the pictures left out, and `abnormal`
+    is how many LBC tiles were, because their source calls them so.
     """
 
     lbc: tuple[Piece, ...]
@@ -69,11 +75,37 @@ class Sources:
     crops: tuple[Piece, ...]
     unreadable: tuple[str, ...] = ()
     part: str = "all"
+    abnormal: int = 0
 
-    def folds(self, seed: int = 0) -> dict[str, int]:
-        """Return the fold of every field, by the pieces' `group`: what `split` goes by."""
-        pieces = (*self.lbc, *self.cric, *self.cells, *self.crops)
-        return folds_of({piece.group: piece.stratum for piece in pieces}, FOLDS, seed)
+    @property
+    def slides(self) -> tuple[str, ...]:
+        """The LBC slides that backgrounds are of, by name."""
+        return tuple(sorted({slide_of(piece) for piece in self.lbc}))
+
+    def folds(self, seed: int = 0, *, by: By = "field", count: int = FOLDS) -> dict[str, int]:
+        """Return the fold, of `count`, of every piece's `group`: what `split` goes by.
+
+        By "field", LBC tiles too; or by "slide": a whole LBC slide lies in one fold, and only
+        fields of CRIC are dealt. `TrainingError` where there are fewer slides than folds.
+        """
+        others = (*self.cric, *self.cells, *self.crops)
+        if by == "field":
+            return folds.by_field((*self.lbc, *others), count, seed)
+        return folds.by_field(others, count, seed) | folds.by_slide(self.lbc, count, seed)
+
+    def without_slides(self, *names: str) -> Sources:
+        """Return the sources without the tiles of these LBC slides.
+
+        `TrainingError` for a name that there is not, and where no slide would be left.
+        """
+        unknown = sorted(set(names) - set(self.slides))
+        if unknown:
+            known = ", ".join(self.slides) or "none"
+            raise TrainingError(f"no background slide {', '.join(unknown)}; there are: {known}")
+        if set(names) == set(self.slides):
+            what = "one background slide only" if len(self.slides) == 1 else "all background slides"
+            raise TrainingError(f"{what}, {', '.join(names)}: without it none is left")
+        return replace(self, lbc=tuple(p for p in self.lbc if slide_of(p) not in names))
 
     def joined(self, other: Sources) -> Sources:
         """Return the pieces of both parts."""
@@ -86,16 +118,21 @@ class Sources:
             crops=self.crops + other.crops,
         )
 
-    def split(self, part: str, fold: int = 0, seed: int = 0) -> Sources:
+    def split(
+        self, part: str, fold: int = 0, seed: int = 0, *, by: By = "field", count: int = FOLDS
+    ) -> Sources:
         """Return the pieces of one part: fold `fold` is the test, the next one validation.
 
-        By field: none is in two parts. ComparisonDetector's crops do not tell theirs, so each is
-        its own. `TrainingError` for an unknown part or a source that it leaves empty.
+        By field, or by LBC slide (`folds`): none is in two parts. ComparisonDetector's crops do
+        not tell theirs, so each is its own. `TrainingError` for an unknown part, or one that
+        leaves a source empty.
         """
-        if part not in PARTS or not 0 <= fold < FOLDS:
-            raise TrainingError(f"no part {part!r} of fold {fold}; give {', '.join(PARTS)}, 0 to 4")
-        fold_of = self.folds(seed)
-        name = {fold: "test", (fold + 1) % FOLDS: "val"}
+        if part not in PARTS or not 0 <= fold < count:
+            raise TrainingError(
+                f"no part {part!r} of fold {fold}; give {', '.join(PARTS)}, 0 to {count - 1}"
+            )
+        fold_of = self.folds(seed, by=by, count=count)
+        name = {fold: "test", (fold + 1) % count: "val"}
 
         def mine(pool: tuple[Piece, ...]) -> tuple[Piece, ...]:
             return tuple(p for p in pool if name.get(fold_of[p.group], "train") == part)
@@ -110,55 +147,55 @@ class Sources:
         )
         for pool in ("lbc", "cric", "cells", "crops"):
             if getattr(self, pool) and not getattr(chosen, pool):
-                raise TrainingError(f"{pool}: too few fields for a {part} part of {FOLDS} folds")
+                raise TrainingError(f"{pool}: too few fields for a {part} part of {count} folds")
         return chosen
 
 
-def load_sources(data: Path, *, unreadable_share: float = 0.02) -> Sources:
+def slide_of(piece: Piece) -> str:
+    """Return the name of the slide that an LBC tile is of."""
+    return piece.stratum.partition("/")[2]
+
+
+def load_sources(
+    data: Path, *, unreadable_share: float = 0.02, most_abnormal: float = LIMIT
+) -> Sources:
     """Return what the folder of real data (`lbc_tiles`, `cric`, `comparison_detector_refs`) holds.
 
     Every picture is decoded once: those that cannot be are named, and more than `unreadable_share`
     of a source is a `TrainingError`, as are missing folders, classes or cells outside their field.
+    LBC tiles more likely abnormal than `most_abnormal` (`scores`) are no backgrounds.
     """
     unreadable: list[str] = []
-    lbc = tuple(_lbc(data / "lbc_tiles", unreadable, unreadable_share))
+    every = tuple(_lbc(data / "lbc_tiles", unreadable, unreadable_share))
+    likely = likely_abnormal(data / "lbc_tiles", most_abnormal)
+    lbc = tuple(p for p in every if (slide_of(p), p.file.name) not in likely)
+    if not lbc:
+        raise TrainingError(
+            f"{data / 'lbc_tiles'}: all {len(every)} tiles are more likely abnormal than "
+            f"{most_abnormal:g}; give a higher limit"
+        )
     windows, cells = _cric(data / "cric", unreadable, unreadable_share)
     folder = data / "comparison_detector_refs"
     crops = tuple(_comparison(folder, unreadable, unreadable_share))
-    return Sources(lbc, windows, cells, crops, tuple(unreadable))
+    return Sources(lbc, windows, cells, crops, tuple(unreadable), abnormal=len(every) - len(lbc))
 
 
 def _lbc(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
     for file, (width, height) in _sizes(folder.glob("*/*.jpg"), folder, bad, share).items():
-        slide = file.parent.name
+        slide = f"lbc/{file.parent.name}"
         field = file.stem.rpartition("_")[0]  # <scale>_<row>_<col>_<k>
-        yield Piece(
-            file,
-            "lbc",
-            "background",
-            f"lbc/{slide}/{field}",
-            f"lbc/{slide}",
-            width / 2,
-            height / 2,
-            width,
-            height,
-        )
+        named = Piece(file, "lbc", "background", f"{slide}/{field}", slide, 0, 0, width, height)
+        shows = SHOWN.get(file.parent.name, ())
+        yield replace(named, x=width / 2, y=height / 2, shows=shows)
 
 
 def _comparison(folder: Path, bad: list[str], share: float) -> Iterator[Piece]:
     for file, (width, height) in _sizes(folder.glob("*/*.jpg"), folder, bad, share).items():
         kind = file.parent.name.partition("_")[2]
-        yield Piece(
-            file,
-            "comparison",
-            kind,
-            f"comparison/{kind}/{file.stem}",
-            f"comparison/{kind}",
-            width / 2,
-            height / 2,
-            width,
-            height,
-        )
+        stratum = f"comparison/{kind}"
+        group = f"{stratum}/{file.stem}"
+        named = Piece(file, "comparison", kind, group, stratum, 0, 0, width, height)
+        yield replace(named, x=width / 2, y=height / 2)
 
 
 def _cric(

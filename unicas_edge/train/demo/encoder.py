@@ -2,100 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from unicas_edge.bundle import Bundle
 from unicas_edge.export.encoder import export_encoder
-from unicas_edge.models.architectures import ARCHITECTURES, ViT
-from unicas_edge.train.demo.data import (
-    CELLS_AND_TILES,
-    EVERYTHING,
-    HELD,
-    MOSTLY_TILES,
-    DemoData,
-    Mixture,
-    adapt_data,
-)
+from unicas_edge.models.architectures import ARCHITECTURES
+from unicas_edge.train.demo.data import DemoData, adapt_data
 from unicas_edge.train.demo.job import Job
 from unicas_edge.train.encoder.adapt.data import BATCH
 from unicas_edge.train.encoder.adapt.fit import AdaptSettings, adapt
-from unicas_edge.train.encoder.files import NAME, save_encoder, start_from
-from unicas_edge.train.encoder.model import VisionTransformer
+from unicas_edge.train.encoder.files import NAME, save_encoder
 from unicas_edge.train.encoder.pretrained import model_path, read_backbone, resampled
+from unicas_edge.train.encoder.tokens import TileEncoder
 
 #: For processors alone: as fast as a ViT-Ti/16, with ViT-S's width (`pretrained.resampled`).
 ARCHITECTURE = "vit-s22-8"
-#: Encoders of aggregators; the others are judged on cells.
-FOR_SLIDES = (HELD, EVERYTHING)
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How encoders are adapted: to cells and tiles, and those for slides mostly to tiles then.
+    """How encoders are adapted, to cells and to tiles of so many composed `slides`.
 
-    For the tiles of each so many `slides` are composed; a step takes `batch` images.
+    A step takes `batch` images.
     """
 
-    first: AdaptSettings = field(default_factory=AdaptSettings)
-    second: AdaptSettings = field(default_factory=lambda: AdaptSettings(steps=280, lr=2e-4))
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
     slides: int = 60
     batch: int = BATCH
 
 
-def encoder_bundle(data: DemoData, encoder: str, settings: EncoderSettings, job: Job) -> Bundle:
-    """Return the bundle of an adapted encoder, with an aggregator that is untrained yet.
+@dataclass(frozen=True)
+class Trained:
+    """An encoder: its bundle, whose aggregator is untrained, and itself in torch."""
 
-    `encoder` says what it may see (`DemoData.seen_by`). A run that was interrupted goes on.
+    bundle: Bundle
+    tiles: TileEncoder
+
+
+def trained_encoder(data: DemoData, name: str, settings: EncoderSettings, job: Job) -> Trained:
+    """Return an adapted encoder; `name` says what it may see (`DemoData.seen_by`).
+
+    A run that was interrupted goes on.
     """
-    run, target = job.work / "encoders" / encoder, job.work / "bundles" / f"encoder-{encoder}"
+    run, target = job.work / "encoders" / name, job.work / "bundles" / f"encoder-{name}"
+    if not (run / NAME).exists():
+        _adapted(data, name, settings, run, job)
     if target.exists():
-        return Bundle.load(target)
-    begun = partial(_pretrained, ARCHITECTURES[ARCHITECTURE].vit)
-    _adapted(data, encoder, settings.first, CELLS_AND_TILES, settings, begun, run, job)
-    if encoder in FOR_SLIDES:
-        begun = partial(start_from, run / NAME, ARCHITECTURES[ARCHITECTURE].vit)
-        run = run.with_name(f"{encoder}-tiles")
-        _adapted(data, encoder, settings.second, MOSTLY_TILES, settings, begun, run, job)
-    # int8 a channel: 15 MB; cosine of the tokens above 0.9999
-    made: Bundle = export_encoder(
-        run / NAME, target, architecture=ARCHITECTURE, storage="int8"
-    ).bundle
-    return made
+        bundle = Bundle.load(target)
+    else:  # int8 a channel: 15 MB; cosine of the tokens above 0.9999
+        bundle = export_encoder(
+            run / NAME, target, architecture=ARCHITECTURE, storage="int8"
+        ).bundle
+    return Trained(bundle, TileEncoder.load(run / NAME, ARCHITECTURE))
 
 
-def _pretrained(vit: ViT) -> VisionTransformer:
-    return resampled(read_backbone(model_path()), vit)
-
-
-def _adapted(
-    data: DemoData,
-    encoder: str,
-    settings: AdaptSettings,
-    mixture: Mixture,
-    whole: EncoderSettings,
-    begun: Callable[[], VisionTransformer],
-    run: Path,
-    job: Job,
-) -> None:
-    """Leave an encoder in the folder `run`, unless it is there."""
-    if (run / NAME).exists():
-        return
+def _adapted(data: DemoData, encoder: str, settings: EncoderSettings, run: Path, job: Job) -> None:
     kind = ARCHITECTURES[ARCHITECTURE]
     seen = adapt_data(
         data,
         encoder,
-        whole.slides,
-        mixture,
-        batch=whole.batch,
+        settings.slides,
+        batch=settings.batch,
         size=kind.vit.size,
         mean=kind.mean,
         std=kind.std,
         tell=job.tell,
     )
-    counts = ", ".join(f"{len(pool.pictures):,} {name}" for name, pool in seen.pools.items())
-    job.tell(f"encoder {run.name}: {settings.steps} steps on {counts}")
-    made = adapt(begun(), seen, settings, run, resume=True)
-    save_encoder(run, made, f"unicas-edge train demo, {settings.steps} steps")
+    counts = ", ".join(f"{len(p.pictures):,} {name}" for name, p in seen.pools.items())
+    job.tell(f"encoder {encoder}: {settings.adapt.steps} steps on {counts}")
+    begun = resampled(read_backbone(model_path()), kind.vit)
+    adapted = adapt(begun, seen, settings.adapt, run, resume=True)
+    save_encoder(run, adapted, f"unicas-edge train demo, {settings.adapt.steps} steps")

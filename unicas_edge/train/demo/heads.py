@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unicas_edge.bundle import Bundle
+from unicas_edge.bundle.manifest import TileSpec
 from unicas_edge.core.arrays import Float32
+from unicas_edge.heads.images import to_view
 from unicas_edge.train.cells.dataset import Indices, Regions
 from unicas_edge.train.demo.data import DemoData
 from unicas_edge.train.demo.job import Job
-from unicas_edge.train.heads.cross_validate import cross_validate, tokens_of
+from unicas_edge.train.encoder.tokens import TileEncoder
+from unicas_edge.train.heads.cross_validate import cross_validate
 from unicas_edge.train.heads.make import Made, Protocol, finish_head
 from unicas_edge.train.heads.probe import Probing
 
@@ -30,15 +32,16 @@ HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def made_heads(
     data: DemoData,
-    folds: Sequence[Bundle],
-    shipped: Bundle,
+    folds: Sequence[TileEncoder],
+    shipped: TileEncoder,
+    tile: TileSpec,
     probing: Probing,
-    steps: tuple[int, int],
+    steps: int,
     job: Job,
 ) -> list[Made]:
-    """Return the heads for the encoder of `shipped`, judged with those of `folds`.
+    """Return the heads for the encoder `shipped`, judged with those of `folds`.
 
-    `steps` is how long encoders are adapted, to cells and mostly to tiles, for the protocol.
+    `steps` is how long encoders are adapted, for the protocol.
     """
     made = []
     tokens: dict[str, Tokens] = {}
@@ -46,9 +49,7 @@ def made_heads(
         cells = data.cells[source]
         if source not in tokens:
             job.tell(f"tokens of {cells.name}")
-            found = [
-                tokens_of(cells, bundle, "cell", engine=job.engine) for bundle in (*folds, shipped)
-            ]
+            found = [_tokens(cells, encoder, tile) for encoder in (*folds, shipped)]
             tokens[source] = (found[:-1], found[-1])
         job.tell(f"head {name}")
         chosen = cells.classes[1:] if positive == _ABNORMAL else positive
@@ -56,6 +57,10 @@ def made_heads(
         text = _protocol(labelled, source, probing, len(folds), steps)
         made.append(_made(name, labelled, data.folds[source], tokens[source], probing, text, job))
     return made
+
+
+def _tokens(cells: Regions, encoder: TileEncoder, tile: TileSpec) -> Float32:
+    return encoder(to_view(image, tile, "cell") for image in cells.images())
 
 
 def _made(
@@ -67,16 +72,12 @@ def _made(
     return finish_head(name, cells, protocol, tested, shipped, text=text, tell=job.tell)
 
 
-def _protocol(
-    cells: Regions, source: str, probing: Probing, folds: int, steps: tuple[int, int]
-) -> str:
-    cell_steps, tile_steps = steps
+def _protocol(cells: Regions, source: str, probing: Probing, folds: int, steps: int) -> str:
     unit = "crop, as their fields are not known" if source == "comparison" else "field"
     return (
         f"{cells.name}: {folds}-fold cross-validation by {unit}: for each fold an encoder was "
-        f"adapted ({cell_steps} steps) and a head trained without it (two layers, hidden "
+        f"adapted ({steps} steps) and a head trained without it (two layers, hidden "
         f"{probing.hidden}, Adam, batch {probing.batch}, learning rate {probing.lr:g}, at most "
         f"{probing.epochs} epochs, early stopping by a fifth of the training groups); view cell. "
-        "The recipe was chosen on fold 0. The shipped encoder was adapted so to all folds, and "
-        f"then for {tile_steps} steps mostly to tiles, which these figures do not have"
+        "The shipped encoder was adapted so to all folds"
     )

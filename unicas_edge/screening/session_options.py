@@ -1,0 +1,56 @@
+"""What a session is opened with, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge.bundle import Bundle
+from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.errors import SessionError
+from unicas_edge.result import SlideInfo
+from unicas_edge.tiles import colour
+from unicas_edge.tiles.grid import Grid
+
+
+def fit_colour(
+    bundle: Bundle, tiles: Iterable[UInt8Image], mode: str | None = None
+) -> colour.ColourFit:
+    """Return how a slide's colours are corrected for a bundle, by some `tiles` of it.
+
+    They are uint8 RGB [n, n, 3] at about the bundle's um/px, from all over the slide, as those at
+    a scanner's focus points; 32 are enough. `mode` None is the bundle's. Give what is returned to
+    the slide's `Session`. `UnicasError` for a mode that is not known, or that the bundle has no
+    target for.
+    """
+    manifest = bundle.manifest
+    return colour.fit_tiles(mode or manifest.colour.default, tiles, manifest.colour.target)
+
+
+def checked_scores(grid: Grid, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the content scores of a whole grid as float64 [rows, cols]; `SessionError` if not."""
+    found = np.asarray(scores)
+    if found.shape != (grid.rows, grid.cols) or found.dtype.kind != "f":
+        raise SessionError(
+            f"scores must be float64 [{grid.rows}, {grid.cols}], one for each tile of the grid, "
+            f"not {found.dtype} {list(found.shape)}"
+        )
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise SessionError("content scores must be finite and not negative")
+    return found.astype(np.float64)
+
+
+def unnamed(width: int, height: int, um_px: float) -> SlideInfo:
+    """Return what a result says of a slide of which only the level-0 frame is known."""
+    return SlideInfo(
+        path="",
+        name="session",
+        reader="session",
+        width=width,
+        height=height,
+        um_px=um_px,
+        um_px_source="session",
+    )

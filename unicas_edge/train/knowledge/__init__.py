@@ -1,0 +1,1 @@
+"""What a bundle knows: fitted on the tokens of its encoder, and put into a bundle."""
