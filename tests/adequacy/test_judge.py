@@ -214,3 +214,9 @@ def test_a_slide_refused_for_another_reason_is_not_judged_by_its_spacing(made):
     result = run(made(weights={"octaves": 1.0, "cells": 0.0}), always("cell"))
     assert decisions(result) == {"unsatisfactory"}
     assert result.adequacy.um_px_estimate == pytest.approx(1.0)
+
+
+def test_a_bundle_that_cannot_tell_a_spacing_refuses_none(made):
+    result = run(made(weights={"octaves": 1.0}, um_px_tolerance=None), always("cell"))
+    assert result.adequacy.satisfactory
+    assert result.adequacy.um_px_estimate == pytest.approx(1.0)

@@ -44,7 +44,7 @@ def judge(looked: Looked, reading: Reading | None) -> Adequacy:
     distance, factor = reading.slide_distance, reading.um_px_factor
     reasons += _token_reasons(reading, squamous, spec)
     um_px = None if factor is None else looked.slide.um_px * factor
-    if not reasons and um_px is not None:
+    if not reasons and um_px is not None and spec.um_px_tolerance is not None:
         _check_spacing(looked.slide, um_px, spec.um_px_tolerance)
     return Adequacy(
         satisfactory=not reasons,

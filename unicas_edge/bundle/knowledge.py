@@ -24,11 +24,11 @@ class KnowledgeSpec(Sparse):
     preparation of `preparation_mm2` (Bethesda 2014, 3rd ed. 2015, chapter 1: 5,000 on the whole
     preparation, counted as density times area), a slide is unsatisfactory; so it is when its tiles
     lie farther than `distance_limit` from those the bundle was made of. A spacing that the pixels
-    contradict by more than `um_px_tolerance` is an error. `cell_error` is the relative error of the
-    count, as measured.
+    contradict by more than `um_px_tolerance` is an error; without one they do not tell. `cell_error`
+    is the relative error of the count, as measured.
     """
 
-    SPARSE = ("cell_error",)
+    SPARSE = ("um_px_tolerance", "cell_error")
 
     file: RelativePath
     encoder_sha256: Sha256
@@ -39,7 +39,7 @@ class KnowledgeSpec(Sparse):
     min_squamous_cells: Annotated[int, Field(ge=0, le=1_000_000_000)]
     preparation_mm2: Annotated[float, Field(gt=0, le=1_000_000)]
     distance_limit: Positive
-    um_px_tolerance: Share
+    um_px_tolerance: Positive | None = None
     cell_error: Annotated[float, Field(ge=0, le=1_000)] | None = None
 
     @model_validator(mode="after")

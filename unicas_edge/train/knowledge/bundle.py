@@ -22,7 +22,8 @@ FILE = "knowledge.safetensors"
 #: The Bethesda System, 3rd ed. 2015, chapter 1: cells on a liquid-based preparation, and the area
 #: of a ThinPrep's circle of 20 mm.
 SQUAMOUS, PREPARATION_MM2 = 5_000, 314.2
-UM_PX_TOLERANCE = 0.15
+#: What the um/px of a slide may be wrong by, and what a reading of it may be to be worth anything.
+UM_PX_TOLERANCE, _MOST_UM_PX = 0.15, 1.0
 #: A slide may lie so many times as far, and show so small a share of cells, as the worst good one
 #: of the backgrounds that were left out.
 _FARTHER, _FEWER = 1.1, 0.7
@@ -51,9 +52,17 @@ def knowledge_spec(
         min_squamous_cells=SQUAMOUS,
         preparation_mm2=PREPARATION_MM2,
         distance_limit=round(_FARTHER * max(far), 3) if far else 1e9,
-        um_px_tolerance=UM_PX_TOLERANCE,
+        um_px_tolerance=_um_px_tolerance(good),
         cell_error=cell_error,
     )
+
+
+def _um_px_tolerance(good: Sequence[Reading]) -> float | None:
+    """Return a tolerance that no good slide exceeds, of which the um/px is right; None if vast."""
+    factors = [reading.um_px_factor or 1.0 for reading in good]
+    worst = max((max(factor, 1 / factor) - 1 for factor in factors), default=0.0)
+    needed = round(_FARTHER * worst, 3)
+    return None if needed > _MOST_UM_PX else max(UM_PX_TOLERANCE, needed)
 
 
 def read_tokens(
