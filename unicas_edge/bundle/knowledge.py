@@ -24,8 +24,8 @@ class KnowledgeSpec(Sparse):
     preparation of `preparation_mm2` (Bethesda 2014, 3rd ed. 2015, chapter 1: 5,000 on the whole
     preparation, counted as density times area), a slide is unsatisfactory; so it is when its tiles
     lie farther than `distance_limit` from those the bundle was made of. A spacing that the pixels
-    contradict by more than `um_px_tolerance` is an error; without one they do not tell. `cell_error`
-    is the relative error of the count, as measured.
+    contradict by more than `um_px_tolerance` is an error; without one they do not tell.
+    `cell_error` is the relative error of the count, as measured.
     """
 
     SPARSE = ("um_px_tolerance", "cell_error")
