@@ -26,8 +26,8 @@ _DARK, _DARK_SHARE = 48, 0.6
 _SHOWING = 0.75
 _LEAST_SHOWING = 1_000
 #: Difference of the channels that the most coloured of those pixels exceed where there is stain.
-#: Papanicolaou stain is above 40, a greyscale JPEG at 0 to 4.
-_LEAST_COLOUR = 10
+#: Papanicolaou stain is above 40, bubbles 5 to 7, a greyscale JPEG at 0 to 4.
+_LEAST_COLOUR = 5
 _REMEDY = "save it again as a TIFF of JPEG tiles in RGB, or copy it again if it is damaged"
 #: mm a side, and square mm, beyond which nothing is a microscope slide (the largest: 102 x 76 mm).
 _MAX_SIDE_MM, _MAX_AREA_MM2 = 160.0, 10_000.0
