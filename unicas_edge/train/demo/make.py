@@ -31,7 +31,7 @@ from unicas_edge.train.demo.judge import JudgeSettings
 from unicas_edge.train.demo.knowledge import KnowledgeSettings, fitted
 from unicas_edge.train.demo.known import Scans
 from unicas_edge.train.demo.slides import Learnt, SlideSettings, trained_aggregator
-from unicas_edge.train.encoder.adapt.fit import AdaptSettings
+from unicas_edge.train.encoder.adapt.fit import AdaptSettings, Precision
 from unicas_edge.train.encoder.pretrained import model_path
 from unicas_edge.train.evaluate.figures import write_report
 from unicas_edge.train.heads.make import Made
@@ -55,6 +55,11 @@ class DemoSettings:
         """Return the settings with another seed for everything random."""
         made: DemoSettings = _seeded(self, seed)
         return made
+
+    def trained_in(self, precision: Precision) -> DemoSettings:
+        """Return the settings with encoders adapted in another number format."""
+        adapt = replace(self.encoder.adapt, precision=precision)
+        return replace(self, encoder=replace(self.encoder, adapt=adapt))
 
 
 def _seeded(settings: Any, seed: int) -> Any:  # noqa: ANN401 - any of the settings
