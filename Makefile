@@ -4,7 +4,7 @@ VENV   ?= .venv
 OUT    ?= out
 SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
-NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_native.p??) \
+NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_*.p??) \
           $(shell find csrc -name '*.[ch]')
 
 .PHONY: screen test test-fast train-smoke lint types docs bench bench-aggregators clean
@@ -36,7 +36,7 @@ train-smoke: $(VENV)/.test
 lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd  # runs pycodestyle by name
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd unicas_edge/_session.pxi  # runs pycodestyle by name
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]')
 
 # mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.

@@ -23,7 +23,7 @@ def version() -> int:
 native = Extension(
     "unicas_edge._native",
     sources=["unicas_edge/_native.pyx", *sorted(map(str, Path("csrc").rglob("*.c")))],
-    depends=sorted(map(str, Path("csrc").rglob("*.h"))),
+    depends=["unicas_edge/_session.pxi", *sorted(map(str, Path("csrc").rglob("*.h")))],
     include_dirs=["csrc", "csrc/include"],
     define_macros=[
         ("Py_LIMITED_API", "0x030B0000"),

@@ -33,6 +33,12 @@ const char *ue_status_text(ue_status status) {
         return "no tokens, a token that is not finite, or one that was never pushed";
     case UE_OVERFLOW:
         return "the logits are not finite";
+    case UE_BAD_TILE:
+        return "no tile of the grid, one that came before, or no score";
+    case UE_BUSY:
+        return "what is waited for has not happened yet";
+    case UE_ENDED:
+        return "the session is finished, cancelled, or another process's";
     }
     return "unknown status";
 }

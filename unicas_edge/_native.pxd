@@ -7,6 +7,9 @@ cdef extern from "unicas_edge.h" nogil:
         UE_OK
         UE_BAD_AFFINE
         UE_NO_MEMORY
+        UE_BAD_TOKENS
+        UE_BUSY
+        UE_ENDED
 
     ctypedef enum ue_dtype:
         UE_FLOAT32
@@ -86,3 +89,68 @@ cdef extern from "unicas_edge.h" nogil:
     )
     ue_status ue_aggregator_explain(ue_bag *bag, float *attention)
     ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)
+
+
+cdef extern from "session/session.h" nogil:
+    ctypedef struct ue_session:
+        pass
+
+    ctypedef struct ue_session_options:
+        size_t struct_size
+        int64_t width, height
+        double downsample
+        size_t tile, crop, field
+        size_t max_tiles
+        size_t token_width, batch
+        size_t most_ready
+        size_t most_held, most_open
+        uint8_t cellular_below, dark
+        double background_share
+        float affine[12]
+        ue_dtype dtype
+        ue_bag *bag
+        size_t capacity
+
+    ctypedef struct ue_pixels:
+        const uint8_t *red
+        Py_ssize_t row_stride, pixel_stride, channel_stride
+
+    ctypedef struct ue_session_progress:
+        size_t seen, held, ready, encoding, encoded
+
+    ue_status ue_session_open(const ue_session_options *options, ue_session **session)
+    void ue_session_destroy(ue_session *session)
+    const char *ue_session_error()
+    ue_status ue_session_push(
+        ue_session *session, const ue_pixels *pixels, int64_t x, int64_t y, double score,
+        bint given,
+    )
+    ue_status ue_session_skip(ue_session *session, int64_t x, int64_t y)
+    ue_status ue_session_fail(ue_session *session, int64_t x, int64_t y, double score)
+    ue_status ue_session_room(ue_session *session, unsigned milliseconds)
+    ue_status ue_session_end(ue_session *session)
+    ue_status ue_session_drained(ue_session *session, unsigned milliseconds)
+    void ue_session_cancel(ue_session *session)
+    ue_status ue_session_take(
+        ue_session *session, void *planes, uint32_t *cells, size_t *count, unsigned milliseconds,
+    )
+    ue_status ue_session_deliver(
+        ue_session *session, const uint32_t *cells, size_t count, const float *tokens,
+        size_t stride, size_t *bad,
+    )
+    ue_status ue_session_order(
+        ue_session *session, uint32_t *cells, size_t capacity, size_t *count,
+    )
+    ue_status ue_session_keep(
+        ue_session *session, const uint32_t *cells, size_t count, uint8_t *has,
+    )
+    ue_status ue_session_tokens(
+        ue_session *session, const uint32_t *cells, size_t count, float *tokens,
+    )
+    ue_status ue_session_places(
+        ue_session *session, const uint32_t *cells, size_t count, size_t *places,
+    )
+    ue_status ue_session_records(
+        ue_session *session, uint8_t *status, double *score, float *cellular, float *focus,
+    )
+    ue_status ue_session_progress_of(ue_session *session, ue_session_progress *progress)

@@ -95,3 +95,72 @@ def finish_bags(bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[n
 
 def must_be(found: list[int], wanted: list[int]) -> None:
     """Raise ValueError where two shapes differ."""
+
+class SessionCore:
+    """`ue_session` of ``csrc/session/session.h``, which says what each call does.
+
+    A cell is row * columns + column. What a session refuses is a ValueError with its sentence.
+    """
+
+    bag: Bag
+
+    def __init__(
+        self,
+        bag: Bag,
+        *,
+        capacity: int,
+        width: int,
+        height: int,
+        downsample: float,
+        tile: int,
+        crop: int,
+        field: int,
+        max_tiles: int,
+        token_width: int,
+        batch: int,
+        most_ready: int,
+        most_held: int,
+        most_open: int,
+        cellular_below: int,
+        dark_below: int,
+        background_share: float,
+        affine: NDArray[np.float32],
+        dtype: str,
+    ) -> None: ...
+    def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float, given: bool) -> None:
+        """Take in a tile of any strides; `given`: the score is the caller's own."""
+
+    def skip(self, x: int, y: int) -> None: ...
+    def fail(self, x: int, y: int, score: float) -> None: ...
+    def room(self, milliseconds: int) -> bool:
+        """Return whether another tile may be pushed, waiting so long for it."""
+
+    def end(self) -> None: ...
+    def drained(self, milliseconds: int) -> bool:
+        """Return whether all is encoded, waiting so long for it."""
+
+    def cancel(self) -> None: ...
+    def take(
+        self, out: NDArray[np.generic], cells: NDArray[np.uint32], milliseconds: int
+    ) -> int | None:
+        """Return how many tiles were put into `out` and `cells`; None: no more will come."""
+
+    def deliver(self, cells: NDArray[np.uint32], tokens: NDArray[np.float32]) -> int | None:
+        """Take the tokens of cells; return the index of one that is not finite."""
+
+    def order(self, cells: NDArray[np.uint32]) -> int:
+        """Write the planned cells; return how many they are."""
+
+    def keep(self, cells: NDArray[np.uint32], has: NDArray[np.uint8]) -> None: ...
+    def tokens(self, cells: NDArray[np.uint32], tokens: NDArray[np.float32]) -> None: ...
+    def places(self, cells: NDArray[np.uint32], places: NDArray[np.uintp]) -> None: ...
+    def records(
+        self,
+        status: NDArray[np.uint8],
+        score: NDArray[np.float64],
+        cellular: NDArray[np.float32],
+        focus: NDArray[np.float32],
+        cells: int,
+    ) -> None: ...
+    def progress(self) -> tuple[int, int, int, int, int]:
+        """Return the tiles seen, held, ready, being encoded, and encoded."""

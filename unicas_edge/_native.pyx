@@ -5,7 +5,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -305,3 +305,6 @@ def finish_bags(
 cdef str slide_error(size_t number, size_t count, const char *cause):
     text = (<bytes>cause).decode(errors="replace")
     return text if count == 1 else f"slide {number} of {count}: {text}"
+
+
+include "_session.pxi"

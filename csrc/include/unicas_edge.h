@@ -62,7 +62,10 @@ typedef enum ue_status {
     UE_BAD_CONFIG,      /* the configuration in a file's metadata is missing or not possible */
     UE_BAD_WEIGHTS,     /* tensors do not fit the configuration */
     UE_BAD_TOKENS,      /* no tokens, a token that is not finite, or one that was never pushed */
-    UE_OVERFLOW         /* the logits are not finite: tokens too large, or damaged weights */
+    UE_OVERFLOW,        /* the logits are not finite: tokens too large, or damaged weights */
+    UE_BAD_TILE,        /* no tile of the grid, one that came before, or no score */
+    UE_BUSY,            /* what is waited for has not happened yet: ask again */
+    UE_ENDED            /* the session is finished, cancelled, or another process's */
 } ue_status;
 
 typedef enum ue_dtype {

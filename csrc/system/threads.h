@@ -37,6 +37,10 @@ static inline void ue_condition_destroy(ue_condition *condition) {
 static inline void ue_wait(ue_condition *condition, ue_mutex *mutex) {
     SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
 }
+/* Wait no longer than so; it may wake earlier. */
+static inline void ue_wait_for(ue_condition *condition, ue_mutex *mutex, unsigned milliseconds) {
+    SleepConditionVariableSRW(condition, mutex, milliseconds, 0);
+}
 static inline void ue_wake_all(ue_condition *condition) {
     WakeAllConditionVariable(condition);
 }
@@ -59,6 +63,7 @@ static inline long ue_process(void) {
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef pthread_t ue_thread;
@@ -82,14 +87,43 @@ static inline int ue_try_lock(ue_mutex *mutex) {
 static inline void ue_unlock(ue_mutex *mutex) {
     pthread_mutex_unlock(mutex);
 }
+/* Timed by a clock that nobody sets, where the system lets one choose. */
 static inline int ue_condition_init(ue_condition *condition) {
+#ifdef __APPLE__
     return pthread_cond_init(condition, NULL);
+#else
+    pthread_condattr_t about;
+    if (pthread_condattr_init(&about))
+        return -1;
+    const int failed =
+        pthread_condattr_setclock(&about, CLOCK_MONOTONIC) || pthread_cond_init(condition, &about);
+    pthread_condattr_destroy(&about);
+    return failed;
+#endif
 }
 static inline void ue_condition_destroy(ue_condition *condition) {
     pthread_cond_destroy(condition);
 }
 static inline void ue_wait(ue_condition *condition, ue_mutex *mutex) {
     pthread_cond_wait(condition, mutex);
+}
+/* Wait no longer than so; it may wake earlier. */
+static inline void ue_wait_for(ue_condition *condition, ue_mutex *mutex, unsigned milliseconds) {
+    struct timespec time;
+#ifdef __APPLE__
+    time.tv_sec = milliseconds / 1000;
+    time.tv_nsec = (long)(milliseconds % 1000) * 1000000;
+    pthread_cond_timedwait_relative_np(condition, mutex, &time);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    time.tv_sec += milliseconds / 1000;
+    time.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_sec++;
+        time.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(condition, mutex, &time);
+#endif
 }
 static inline void ue_wake_all(ue_condition *condition) {
     pthread_cond_broadcast(condition);

@@ -237,6 +237,13 @@ def test_nothing_uninitialised_decides_or_comes_out(build, cases):
         run(*check, program, path, token_file, 11, variant, 2)
 
 
+@pytest.mark.parametrize("flags", [ADDRESS, THREAD], ids=["address", "thread"])
+def test_a_session_gives_the_same_bits_in_any_order(build, cases, flags):
+    """Threads that push, threads that encode, little memory, and a cancel in the middle."""
+    program = build("test_session.c", flags)
+    run(program, cases["odd", "F32"][0], ODD.embed_dim_in)
+
+
 # ---- parts --------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ ALLOWED = {
     "pixels": {"system"},
     "aggregator/kernels": {"system"},
     "aggregator": {"aggregator/kernels", "formats", "system"},
+    "session": {"system"},
 }
 #: Instruction sets, and the header that is included in their stead.
 PARTS = {"x86", "arm"}

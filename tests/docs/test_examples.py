@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def test_a_session_in_scan_order_prints_what_the_file_gives(slide, tmp_path):
     top = result["tasks"][0]["top_tiles"][0]
     assert f"tile at ({top['x']}, {top['y']})" in whole
     assert "research use only" in scanned
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/session.md"])
+def test_the_page_s_session_runs_as_it_stands(page):
+    text = (ROOT / page).read_text()
+    snippet = next(t for t in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "push(" in t)
+    tiles = np.random.default_rng(0).integers(0, 255, (4, 256, 256, 3), np.uint8)
+    names = {
+        "tiles_at_focus_points": tiles,
+        "scanner": [(tile, 256 * k, 0, 9_000 + k) for k, tile in enumerate(tiles)],
+    }
+    exec(snippet, names)
+    assert {task.decision for task in names["result"].tasks} == {"unsatisfactory"}
 
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path):

@@ -105,7 +105,7 @@ def test_only_the_best_are_encoded(bundle):
             score = 100.0 if cell[0] < 4 and cell[1] < 4 else 1.0
             session.push(tile_at(cell), *session.grid.origin(cell), score)
         result = session.finish()
-        assert session._queue.encoded <= 16
+        assert session.progress().encoded <= 16
     assert set(result.tiles["field"]) == {0}
 
 
@@ -197,9 +197,17 @@ def test_blurred_cells_are_unsatisfactory(bundle):
 @pytest.mark.parametrize(
     ("tile", "place", "score", "message"),
     [
-        (np.zeros((256, 256, 4), np.uint8), (0, 0), None, "must be uint8"),
-        (np.zeros((255, 256, 3), np.uint8), (0, 0), None, "must be uint8"),
-        (np.zeros((256, 256, 3), np.float32), (0, 0), None, "must be uint8"),
+        (np.zeros((256, 256, 4), np.uint8), (0, 0), None, "must be an array uint8"),
+        (np.zeros((255, 256, 3), np.uint8), (0, 0), None, "must be an array uint8"),
+        (np.zeros((256, 256, 3), np.float32), (0, 0), None, "must be an array uint8"),
+        (bytes(256 * 256 * 3), (0, 0), None, "not bytes"),
+        ([[[0, 0, 0]] * 256] * 256, (0, 0), None, "not list"),
+        (None, (0, 0), None, "not NoneType"),
+        (np.zeros((256, 256, 3), np.uint8), (2**70, 0), None, "int"),
+        (np.zeros((256, 256, 3), np.uint8), (0.5, 0), None, "whole numbers"),
+        (np.zeros((256, 256, 3), np.uint8), ("0", 0), None, "whole numbers"),
+        (np.zeros((256, 256, 3), np.uint8), (0, 0), "much", "must be a number"),
+        (np.zeros((256, 256, 3), np.uint8), (0, 0), float("inf"), "finite"),
         (np.zeros((256, 256, 3), np.uint8), (3, 0), None, "no tile begins"),
         (np.zeros((256, 256, 3), np.uint8), (0, 0), float("nan"), "finite"),
         (np.zeros((256, 256, 3), np.uint8), (0, 0), -1.0, "finite"),
@@ -208,6 +216,87 @@ def test_blurred_cells_are_unsatisfactory(bundle):
 def test_what_is_pushed_is_checked(bundle, tile, place, score, message):
     with open_session(bundle) as session, pytest.raises(SessionError, match=message):
         session.push(tile, *place, score)
+
+
+def test_what_was_refused_leaves_no_trace(bundle):
+    tile = tile_at((0, 0))
+    with open_session(bundle) as session:
+        with pytest.raises(SessionError, match="finite"):
+            session.push(tile, 0, 0, float("nan"))
+        session.push(tile, 0, 0)  # without a score: the refused one did not choose the way
+        assert session.progress().seen == 1
+
+
+def test_any_layout_of_pixels_is_the_same_tile(bundle):
+    """Views of planes, of BGR and BGRA, upside down, and of a larger image."""
+
+    def layouts(tile):
+        yield np.ascontiguousarray(tile.transpose(2, 0, 1)).transpose(1, 2, 0)
+        yield np.ascontiguousarray(tile[..., ::-1])[..., ::-1]
+        yield np.dstack([tile[..., ::-1], np.full(tile.shape[:2], 7, np.uint8)])[..., 2::-1]
+        yield np.ascontiguousarray(tile[::-1])[::-1]
+        yield np.pad(tile, ((3, 5), (2, 1), (0, 0)))[3:-5, 2:-1]
+        frozen = tile.copy()
+        frozen.flags.writeable = False
+        yield frozen
+
+    def result(change):
+        with open_session(bundle, max_tiles="all") as session:
+            for cell in cells_of(session):
+                session.push(change(tile_at(cell)), *session.grid.origin(cell))
+            return session.finish()
+
+    wanted = result(lambda tile: tile)
+    for number in range(6):
+        same(wanted, result(lambda tile, k=number: list(layouts(tile))[k]))
+
+
+class Gate(FakeEncoder):
+    """An encoder that waits until it is let go."""
+
+    go = threading.Event()
+
+    def encode(self, batch):
+        self.go.wait(60)
+        return super().encode(batch)
+
+
+def test_a_scanner_does_not_wait_and_the_best_is_encoded_first(bundle):
+    encoder = Gate(bundle.manifest.encoder.width, batch_size=8)
+    encoder.go = threading.Event()
+    with open_session(bundle, encoder=encoder, max_tiles=32) as session:
+        for cell in cells_of(session):
+            score = float(cell[0] // 4 * 3 + cell[1] // 4)  # later fields are better
+            session.push(tile_at(cell), *session.grid.origin(cell), score)
+        waiting = session.progress()
+        encoder.go.set()
+        result = session.finish()
+    assert waiting.seen == 120
+    assert waiting.encoded == 0
+    assert waiting.held <= 32 + 16
+    most = result.coverage.encoded + 8  # what the encoder was busy with meanwhile
+    assert session.progress().encoded <= most
+
+
+def test_a_file_waits_for_the_encoder(bundle):
+    encoder = Gate(bundle.manifest.encoder.width, batch_size=4)
+    encoder.go = threading.Event()
+    with open_session(bundle, encoder=encoder, max_tiles="all", queue_batches=2) as session:
+        pushed = []
+
+        def push():
+            for cell in cells_of(session):
+                session.push(tile_at(cell), *session.grid.origin(cell))
+                pushed.append(cell)
+
+        pusher = threading.Thread(target=push)
+        pusher.start()
+        pusher.join(0.7)
+        assert pusher.is_alive()
+        assert session.progress().ready <= 8
+        encoder.go.set()
+        pusher.join()
+        assert session.finish().coverage.planned == 120
 
 
 def test_a_tile_twice_and_a_push_after_finish_are_errors(bundle):

@@ -271,7 +271,13 @@ def test_a_batch_that_does_not_come_back_is_an_error_and_not_waited_for(rng):
 def test_closing_ends_the_wait_of_another_thread(untrained_bundle, rng):
     encoder = Stuck(300, width=192, batch_size=1)
     session = Session(
-        untrained_bundle, width=2048, height=2048, um_px=0.5, encoder=encoder, max_tiles="all"
+        untrained_bundle,
+        width=2048,
+        height=2048,
+        um_px=0.5,
+        encoder=encoder,
+        max_tiles="all",
+        queue_batches=1,
     )
     tile = rng.integers(0, 200, (256, 256, 3), dtype="u1")
     causes = []
@@ -289,7 +295,7 @@ def test_closing_ends_the_wait_of_another_thread(untrained_bundle, rng):
     closing = threading.Thread(target=session.close)
     closing.start()
     pushing.join(30)
-    assert causes == ["the encoder queue is closed"]
+    assert causes == ["the session was closed while it waited for the encoder"]
     encoder.go.set()
     closing.join(30)
     assert not closing.is_alive()

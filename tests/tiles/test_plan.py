@@ -1,4 +1,4 @@
-"""The grid, the canonical order, and that fields offered one at a time give the same choice."""
+"""The grid, and the canonical order of tiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unicas_edge.errors import SessionError
 from unicas_edge.tiles.grid import Grid
-from unicas_edge.tiles.plan import BestFields, field_scores, plan
+from unicas_edge.tiles.plan import field_scores, plan
 
 grids = st.builds(
     Grid,
@@ -17,11 +17,6 @@ grids = st.builds(
     height=st.integers(1, 9_000),
     downsample=st.sampled_from([0.5, 1.0, 1.37, 2.0]),
 )
-
-
-def random_scores(grid: Grid, seed: int) -> np.ndarray:
-    # Few distinct values, so that ties between fields happen.
-    return np.random.default_rng(seed).integers(0, 3, (grid.rows, grid.cols)).astype(np.float64)
 
 
 @given(grids)
@@ -59,17 +54,3 @@ def test_a_field_scores_the_sum_of_its_tiles(grid: Grid, seed: int):
         for cell in grid.field_cells(number):
             expected += scores[cell]
         assert total == expected, "a session adds in this order, to these bits"
-
-
-@given(grids, st.integers(0, 99), st.one_of(st.none(), st.integers(1, 300)), st.randoms())
-def test_offering_fields_in_any_order_chooses_what_the_plan_chooses(grid, seed, cap, random):
-    scores = random_scores(grid, seed)
-    totals = field_scores(grid, scores)
-    best = BestFields(grid, cap)
-    order = list(range(len(totals)))
-    random.shuffle(order)
-    gone: set[int] = set()
-    for number in order:
-        gone.update(best.offer(number, float(totals[number])))
-        assert not any(field in best for field in gone), "an evicted field never returns"
-    assert best.cells() == plan(grid, scores, cap)

@@ -205,6 +205,11 @@ class Bag:
         return self._aggregator.config.embed_dim_in
 
     @property
+    def native(self) -> _native.Bag:
+        """The bag that other native code may push into, while nobody else uses this one."""
+        return self._native
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the one arena that the passes work in."""
         return int(self._native.nbytes)

@@ -14,12 +14,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from unicas_edge.core.process import Process
 
 Job = TypeVar("Job")
-P = ParamSpec("P")
 _POLL_SECONDS = 0.1
 #: How long the end of the interpreter waits for a job: more than any batch, less than for ever.
 _EXIT_SECONDS = 30.0
@@ -27,42 +26,59 @@ _EXIT_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
 
 
-def weakly(method: Callable[P, None]) -> Callable[P, None]:
-    """Return a function that calls a bound method while its object lives, and keeps it not alive.
+class Source(Protocol[Job]):
+    """Where a crew's jobs come from, for any number of threads."""
 
-    It does nothing once the object is gone.
-    """
-    found: weakref.WeakMethod[Callable[P, None]] = weakref.WeakMethod(method)
+    def take(self) -> Job | None:
+        """Return the next job, waiting for it; None where no more will come."""
 
-    def call(*args: P.args, **kwargs: P.kwargs) -> None:
-        there = found()
-        if there is not None:
-            there(*args, **kwargs)
+    def stop(self) -> None:
+        """Have every `take` return None from now on; never waits."""
 
-    return call
+
+class JobQueue(Generic[Job]):
+    """A `Source` of jobs that are `put`, for at most `threads` that take them."""
+
+    def __init__(self, threads: int) -> None:
+        # A SimpleQueue may be put to while this very thread is inside it: `stop` runs whenever
+        # the garbage collector finds an owner gone.
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads = threads
+
+    def put(self, job: Job) -> None:
+        """Have a job done by whichever thread is free first."""
+        self._jobs.put(job)
+
+    def take(self) -> Job | None:
+        """Return the next job; see `Source`."""
+        return self._jobs.get()
+
+    def stop(self) -> None:
+        """See `Source`."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
 
 class Crew(Generic[Job]):
-    """`count` threads that each call `work(job)` for what is `put`, one job after another.
+    """`count` threads that each call `work(job)` for what `source` gives, one job after another.
 
     A job that raises, or takes more than `most_seconds`, is a `failure`, after which no more are
     begun. `late(seconds)` makes the error for the latter, and `interrupt(ident)` ends, if it can,
-    what the thread of that `threading.get_ident` is doing. `work` must not hold the crew's owner.
+    what the thread of that `threading.get_ident` is doing. Neither `work` nor `source` may hold the
+    crew's owner.
     """
 
     def __init__(
         self,
         count: int,
+        source: Source[Job],
         work: Callable[[Job], None],
         most_seconds: float,
         late: Callable[[float], BaseException],
         interrupt: Callable[[int], None],
     ) -> None:
         self._work, self._most_seconds, self._late = work, most_seconds, late
-        self._interrupt = interrupt
-        # A SimpleQueue may be put to while this very thread is inside it: `stop` runs whenever
-        # the garbage collector finds an owner gone.
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._interrupt, self._source = interrupt, source
         self.process = Process()
         self._failure: BaseException | None = None
         self._begun: dict[int, float] = {}  # thread number -> when its job began
@@ -74,10 +90,6 @@ class Crew(Generic[Job]):
         _LIVE.add(self)
         for thread in self._threads:
             thread.start()
-
-    def put(self, job: Job) -> None:
-        """Have a job done by whichever thread is free first."""
-        self._jobs.put(job)
 
     def failure(self) -> BaseException | None:
         """Return what stopped the crew, None if nothing did; a job that is late counts."""
@@ -97,8 +109,7 @@ class Crew(Generic[Job]):
         """Let the threads end after what each is doing; never waits."""
         self.stopped = True
         if self.process.here:
-            for _ in self._threads:
-                self._jobs.put(None)
+            self._source.stop()
 
     def join(self, seconds: float = float("inf")) -> None:
         """Wait until the stopped threads have ended: no longer than said, and for late ones hardly.
@@ -118,7 +129,7 @@ class Crew(Generic[Job]):
         return bool(begun) and time.monotonic() - min(begun) > self._most_seconds
 
     def _run(self, number: int) -> None:
-        while (job := self._jobs.get()) is not None and not self.stopped:
+        while (job := self._source.take()) is not None and not self.stopped:
             self._begun[number] = time.monotonic()
             try:
                 self._work(job)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.engines.base import BATCH_SECONDS, Encoder
-from unicas_edge.engines.crew import Crew
+from unicas_edge.engines.crew import Crew, Job, JobQueue, Source
 from unicas_edge.errors import EngineError
 from unicas_edge.tiles.normalise import Normaliser
 
@@ -35,7 +35,7 @@ class _Batch(Generic[Key]):
     keys: list[Key] = field(default_factory=list)
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.generic]:
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.generic]:
     """Return an array of zeros that begins a cache line: the kernels store whole lines.
 
     Normalising into one that does not takes 45 us a tile in place of 15 (AVX-512, float32).
@@ -71,12 +71,33 @@ class _Encoding(Generic[Key]):
         batch.keys.clear()
         self.free.put(batch)
 
-    def late(self, seconds: float) -> EngineError:
-        """Return the error for a batch that did not come back."""
+
+def encoding_crew(encoder: Encoder, source: Source[Job], work: Callable[[Job], None]) -> Crew[Job]:
+    """Return `encoder.workers` threads that do the work, and are late as the encoder says.
+
+    A batch that takes more than `encoder.batch_seconds` (`base.BATCH_SECONDS` where it has none) is
+    an `EngineError`; `encoder.interrupt`, where there is one, ends it.
+    """
+
+    def late(seconds: float) -> EngineError:
         return EngineError(
-            f"the encoder has not returned a batch of {self.encoder.batch_size} tiles for "
+            f"the encoder has not returned a batch of {encoder.batch_size} tiles for "
             f"{seconds:g} s; lower the batch size, try another --backend, or export the model again"
         )
+
+    seconds = getattr(encoder, "batch_seconds", BATCH_SECONDS)
+    interrupt = getattr(encoder, "interrupt", lambda _: None)
+    return Crew(encoder.workers, source, work, seconds, late, interrupt)
+
+
+def check_crew(crew: Crew[Any], what: str) -> None:
+    """Raise what stopped a crew; `EngineError` where it ended, or in a process made by fork."""
+    crew.process.require(EngineError, what)
+    failure = crew.failure()
+    if failure is not None:
+        raise failure
+    if crew.stopped:
+        raise EngineError(f"{what} is closed")
 
 
 class EncodeQueue(Generic[Key]):
@@ -85,9 +106,8 @@ class EncodeQueue(Generic[Key]):
     `deliver(key, token float32 [width])` is called from the worker threads, and must not hold the
     queue: one that is forgotten without `close` ends its threads when it is collected. `put` may be
     called from several threads at once. A failure in a worker is raised by the next `put` or
-    `flush`; so is an `EngineError` for a batch that takes more than `encoder.batch_seconds`
-    (`base.BATCH_SECONDS` where it has none), and for use in a process made by fork. A late batch
-    is ended by `encoder.interrupt`, where there is one, so that its thread ends too.
+    `flush`; so is an `EngineError` for a late batch (`encoding_crew`), and for use in a process
+    made by fork.
     `spare`, at least 1, is how many batches may wait or fill beside those being encoded.
     """
 
@@ -106,12 +126,9 @@ class EncodeQueue(Generic[Key]):
         self._encoding = _Encoding(encoder, deliver)
         for _ in range(self._buffers):
             shape = (encoder.batch_size, 3, crop, crop)
-            self._encoding.free.put(_Batch(_aligned(shape, encoder.dtype)))
-        seconds = getattr(encoder, "batch_seconds", BATCH_SECONDS)
-        interrupt = getattr(encoder, "interrupt", lambda _: None)
-        self._crew: Crew[_Batch[Key]] = Crew(
-            encoder.workers, self._encoding.encode, seconds, self._encoding.late, interrupt
-        )
+            self._encoding.free.put(_Batch(aligned(shape, encoder.dtype)))
+        self._jobs = JobQueue[_Batch[Key]](encoder.workers)
+        self._crew = encoding_crew(encoder, self._jobs, self._encoding.encode)
         weakref.finalize(self, self._crew.stop).atexit = False  # the crew's own end waits for it
 
     @property
@@ -159,7 +176,7 @@ class EncodeQueue(Generic[Key]):
     def _dispatch(self) -> None:
         batch, self._current = self._current, None
         if batch is not None:
-            self._crew.put(batch)
+            self._jobs.put(batch)
 
     def _take_free(self) -> _Batch[Key]:
         while True:
@@ -170,9 +187,4 @@ class EncodeQueue(Generic[Key]):
                 continue
 
     def _check(self) -> None:
-        self._crew.process.require(EngineError, "the encoder queue")
-        failure = self._crew.failure()
-        if failure is not None:
-            raise failure
-        if self._crew.stopped:
-            raise EngineError("the encoder queue is closed")
+        check_crew(self._crew, "the encoder queue")

@@ -1,33 +1,33 @@
 """The pipeline fed tile by tile: what a scanner pushes while it scans, and what a file pushes too.
 
-A session measures each tile, keeps the best fields seen so far, encodes a tile when its field
-enters them, and at `finish` orders the tokens canonically. The result depends on which tiles were
-pushed with which scores, not on the order or the threads that pushed them.
+A session measures each tile, keeps the best fields seen so far, encodes their tiles, the best
+first, and at `finish` orders the tokens canonically. The result depends on which tiles were pushed
+with which scores, not on the order or the threads that pushed them. ``csrc/session`` does it; this
+is its face.
 
-Memory: the batch buffers, the pixels of tiles whose field is still open (at most
-`MAX_PENDING_BYTES`; past that the oldest are encoded early), and for every tile kept one token and
-its rows in the aggregator's arena, which is reserved for as many tiles as a result may have.
+Memory: the pixels of tiles that may still be encoded (at most `MAX_PENDING_BYTES`; past that the
+oldest are encoded early, and a push waits), and for every tile kept one token and its rows in the
+aggregator's arena, which is reserved for as many tiles as a result may have.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Collection
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.adequacy.knowledge import Knowledge, knowledge_for
 from unicas_edge.aggregator.aggregator import Aggregator
-from unicas_edge.aggregator.token_store import TokenStore
 from unicas_edge.bundle import Bundle
-from unicas_edge.core.process import Process
 from unicas_edge.engines import Encoder, open_encoder
-from unicas_edge.engines.crew import weakly
-from unicas_edge.engines.queue import EncodeQueue
-from unicas_edge.errors import EngineError, SessionError
+from unicas_edge.engines.queue import check_crew, encoding_crew
+from unicas_edge.errors import SessionError
 from unicas_edge.result import Engine, SlideInfo, SlideResult
+from unicas_edge.screening.core import REFUSED, Core, Limits, Progress
 from unicas_edge.screening.decide import (
     Context,
     Evidence,
@@ -35,15 +35,20 @@ from unicas_edge.screening.decide import (
     diagnose,
     engine_record,
 )
-from unicas_edge.screening.open_fields import OpenFields
-from unicas_edge.screening.session_options import checked_scores, unnamed
-from unicas_edge.screening.tile_record import Status, TileRecord
+from unicas_edge.screening.encoding import POLL_MS, Encoding
+from unicas_edge.screening.session_options import (
+    checked_score,
+    checked_scores,
+    checked_tile,
+    place,
+    unnamed,
+)
+from unicas_edge.screening.tile_record import MAX_CAUSES, scores_of, unread_share
 from unicas_edge.tiles.colour import UNCHANGED, ColourFit
 from unicas_edge.tiles.grid import Cell, Limit, grid_for, tile_limit
-from unicas_edge.tiles.normalise import Normaliser, centre_crop
-from unicas_edge.tiles.plan import BestFields
-from unicas_edge.tiles.quality import is_background, luma_score, measure
+from unicas_edge.tiles.normalise import Normaliser
 
+#: Pixels of tiles that may still be encoded: 1,783 tiles of 224 pixels.
 MAX_PENDING_BYTES = 256 << 20
 #: Tiles of fields still incomplete; a scan in any row, column or field order stays far below.
 MAX_OPEN_TILES = 65_536
@@ -57,10 +62,12 @@ class Session:
     bundle's. `colour` is how this slide's colours are corrected (`fit_colour`); without it they are
     left alone, and the result warns where the bundle was judged otherwise. `expected` are the tiles
     that will be pushed, skipped or failed (None: every tile of the grid); those that are not count
-    as unread. `scored_tiles` is how many tiles were read beforehand to score them, if any were;
-    `queue_batches` how many batches may wait beside those being encoded. `scores` float64 [rows,
-    cols] are the content scores of the whole grid where they are known beforehand, so that the
-    cells of tiles that will not be pushed can be estimated.
+    as unread. `scored_tiles` is how many tiles were read beforehand to score them, if any were.
+    `queue_batches` is how many batches may wait for the encoder before a push waits: a few for one
+    who can wait, as a file, whose tiles come best first. None is for a scanner: a push waits only
+    where memory is full, and what outranks other tiles is encoded before them. `scores` float64
+    [rows, cols] are the content scores of the whole grid where they are known beforehand, so that
+    the cells of tiles that will not be pushed can be estimated.
 
     `encoder`, `aggregator` and `knowledge` may be shared by many sessions, one after another or at
     once. One that is forgotten frees its threads when it is collected; a fork gets a
@@ -81,7 +88,7 @@ class Session:
         slide: SlideInfo | None = None,
         expected: Collection[Cell] | None = None,
         scored_tiles: int = 0,
-        queue_batches: int = 1,
+        queue_batches: int | None = None,
         knowledge: Knowledge | None = None,
         scores: NDArray[np.float64] | None = None,
     ) -> None:
@@ -96,77 +103,56 @@ class Session:
         self._scored_tiles = scored_tiles
         self._scores = None if scores is None else checked_scores(self.grid, scores)
         self.knowledge = knowledge_for(bundle, knowledge)
-        self._scored: bool | None = None
         self.slide = slide or unnamed(width, height, um_px)
-        cells = self.grid.rows * self.grid.cols
-        self._tokens = TokenStore(
-            aggregator or Aggregator.load(bundle), min(self.max_tiles or cells, cells)
-        )
+        aggregator = aggregator or Aggregator.load(bundle)
         self._owns_encoder = encoder is None
         self.encoder = encoder or open_encoder(bundle)
         spec = bundle.manifest.input
         self.normaliser = Normaliser(spec.mean, spec.std, self.colour.matrix, spec.dtype)
-        self._lock = threading.Lock()
-        self._record = TileRecord(self.grid)
-        self._best = BestFields(self.grid, self.max_tiles)
-        self._open = OpenFields(self.grid)
-        self._settled: set[int] = set()
-        self._queue = EncodeQueue[Cell](
-            self.encoder, self.normaliser, self.grid.crop, weakly(self._deliver), queue_batches
+        ready = (queue_batches or 0) * self.encoder.batch_size
+        limits = Limits(ready, MAX_PENDING_BYTES, MAX_OPEN_TILES)
+        self._core = Core(
+            self.grid, self.max_tiles, aggregator, self.encoder, self.normaliser, limits
         )
-        self._process = Process()
+        self._causes: dict[Cell, str] = {}
+        self._encoding = Encoding(self._core.native, self.encoder, self.grid)
+        self._crew = encoding_crew(self.encoder, self._encoding, self._encoding.encode)
+        weakref.finalize(self, self._crew.stop).atexit = False  # the crew's own end waits for it
         self._begin = time.perf_counter()
         self._finished = False
 
     def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float | None = None) -> None:
         """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
 
-        `score` is its content score (the bytes its JPEG takes on disk); None computes it from luma.
-        Give it for every tile of a session or for none. Waits while the encoder is behind. Safe to
-        call from several threads. `SessionError` for a wrong shape, a place off the grid, a tile
-        pushed twice, or scores given for some tiles only.
+        It may be a view of any strides, as `image[..., ::-1]` of a BGR image. `score` is its
+        content score (the bytes its JPEG takes on disk); None computes it from luma. Give it for
+        every tile of a session or for none. Waits while the encoder is behind (`queue_batches`).
+        Safe to call from several threads. `SessionError` for what is no such tile, a place off the
+        grid, a tile pushed twice, or scores given for some tiles only.
         """
-        self._process.require(SessionError, "the session")
-        cell = self.grid.cell_at(x, y)
-        size = self.grid.tile
-        if tile.dtype != np.uint8 or tile.shape != (size, size, 3):
-            raise SessionError(
-                f"a tile must be uint8 [{size}, {size}, 3] at {self.bundle.manifest.tile.um_px} "
-                f"um/px, not {tile.dtype} {list(tile.shape)}"
-            )
-        crop = centre_crop(tile, self.grid.crop)
-        measures = measure(crop)
-        background = is_background(measures)
-        scored = score is not None
-        if score is None:
-            score = luma_score(crop)
-        with self._lock:
-            if self._scored is None:
-                self._scored = scored
-            if scored != self._scored:
-                raise SessionError("give a content score with every tile or with none of them")
-            self._require_open()
-            status = Status.BACKGROUND if background else Status.ENCODED
-            self._record.record(cell, status, score, measures)
-            self._take(cell, None if background else crop)
+        checked = checked_tile(self.grid, tile)
+        number = checked_score(self.grid, checked, score)
+        with self._told():
+            self._core.native.push(checked, *place(x, y), number, score is not None)
+            check_crew(self._crew, "the encoder")
+            while not self._core.native.room(POLL_MS):
+                check_crew(self._crew, "the encoder")
 
     def skip(self, x: int, y: int) -> None:
         """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
-        self._process.require(SessionError, "the session")
-        with self._lock:
-            cell = self.grid.cell_at(x, y)
-            self._require_open()
-            self._record.record(cell, Status.SPARSE)
-            self._take(cell, None)
+        with self._told():
+            self._core.native.skip(*place(x, y))
 
     def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
         """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
-        self._process.require(SessionError, "the session")
-        with self._lock:
-            cell = self.grid.cell_at(x, y)
-            self._require_open()
-            self._record.record(cell, Status.FAILED, score, cause=cause)
-            self._take(cell, None)
+        with self._told():
+            self._core.native.fail(*place(x, y), score)
+        if len(self._causes) < MAX_CAUSES:
+            self._causes[self.grid.cell_at(x, y)] = cause
+
+    def progress(self) -> Progress:
+        """Return how many tiles came, wait, and were encoded so far."""
+        return self._core.progress()
 
     def finish(self) -> SlideResult:
         """Encode what is left, aggregate, and return the result; the session is then closed.
@@ -175,16 +161,16 @@ class Session:
         where a file of the bundle changed since it was loaded: no result could say what made it.
         `SpacingError` where the pixels of a good slide show another um/px than stated.
         """
-        self._process.require(SessionError, "the session")
-        with self._lock:
-            self._require_open()
-            self._finished = True
-            for number in sorted(self._open):
-                self._settle(number)
-            self._settle_untouched()
-            self._queue.flush()
+        with self._told():
+            self._core.native.end()
+        self._finished = True
+        with self._told():
+            check_crew(self._crew, "the encoder")
+            while not self._core.native.drained(POLL_MS):
+                check_crew(self._crew, "the encoder")
         engine = engine_record(self.encoder, self.normaliser.variant)
-        timings = {"tiles": time.perf_counter() - self._begin, "encode": self._queue.busy_seconds}
+        busy = self._encoding.busy_seconds
+        timings = {"tiles": time.perf_counter() - self._begin, "encode": busy}
         self.close()
         begin = time.perf_counter()
         result = diagnose(self._context(engine), self._evidence())
@@ -204,26 +190,28 @@ class Session:
 
     def _evidence(self) -> Evidence:
         """Return what was seen, and what the encoded tiles, in canonical order, come to."""
-        cells = self._best.cells()
-        encoded = [cell for cell in cells if cell in self._tokens]
-        tokens = self._tokens.finish(encoded)
+        cells = self._core.planned()
+        encoded = self._core.encoded(cells)
+        tokens = self._core.tokens(encoded)
         reading = self.knowledge.read(tokens) if self.knowledge else None
+        seen = self._core.seen()
         return Evidence(
             cells=cells,
             encoded=encoded,
-            seen=self._record.seen,
+            seen=seen,
             tokens=tokens,
             reading=reading,
-            explanation=self._tokens.explain(aggregated(encoded, reading)),
-            failures=self._record.failures,
-            unread_share=self._record.unread_share(self._expected, self._scored_tiles),
-            scores=self._record.scores() if self._scores is None else self._scores,
+            explanation=self._core.explain(aggregated(encoded, reading)),
+            failures=self._causes,
+            unread_share=unread_share(seen, self._expected, self._scored_tiles),
+            scores=scores_of(seen) if self._scores is None else self._scores,
         )
 
     def close(self) -> None:
         """Stop; what was pushed and not finished is dropped. Safe to call twice."""
         self._finished = True
-        self._queue.close()
+        self._crew.stop()
+        self._crew.join()
         if self._owns_encoder:
             self.encoder.close()
 
@@ -233,60 +221,12 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _require_open(self) -> None:
-        if self._finished:
-            raise SessionError("the session is finished; open a new one for the next slide")
-
-    def _take(self, cell: Cell, crop: NDArray[np.uint8] | None) -> None:
-        """Put a tile into its field, and settle the field when this was its last one."""
-        every = self.max_tiles is None  # then a wanted tile has nothing to wait for
-        complete = self._open.take(cell, None if every else crop)
-        if every and crop is not None:
-            self._queue.put(cell, crop)
-        if complete:
-            self._settle(self.grid.field_of(cell))
-        self._relieve()
-
-    def _settle(self, number: int) -> None:
-        """Keep or drop a field that is as complete as it will be, and drop what it pushes out."""
-        self._settled.add(number)
-        evicted = self._best.offer(number, self._record.field_score(number))
-        # Closed only now: a token on its way is kept while its field is open or among the best.
-        pixels = self._open.close(number)
-        for out in evicted:
-            self._tokens.drop(self.grid.field_cells(out))
-        for cell, crop in pixels.items() if number in self._best else ():
-            self._queue.put(cell, crop)
-
-    def _settle_untouched(self) -> None:
-        """Where too few tiles came, plan fields nobody told us of too: they count as unread.
-
-        They rank behind every field of which a tile came, even one that scored 0.
-        """
-        for number in range(self.grid.field_rows * self.grid.field_cols):
-            if self._best.full:
-                return
-            if number not in self._settled:
-                self._best.offer(number, -1.0)
-
-    def _relieve(self) -> None:
-        """Stay within bounds: encode the oldest pixels early, refuse endless open fields."""
-        if self._open.tiles > MAX_OPEN_TILES:
-            raise SessionError(
-                f"more than {MAX_OPEN_TILES:,} tiles lie in fields that are still incomplete; push "
-                f"tiles in scan order, to complete fields of {self.grid.field} x {self.grid.field}"
-            )
-        while self._open.pending_bytes > MAX_PENDING_BYTES:
-            self._queue.put(*self._open.release())
-
-    def _deliver(self, cell: Cell, token: NDArray[np.float32]) -> None:
-        if not np.isfinite(token).all():
-            x, y = self.grid.origin(cell)
-            raise EngineError(
-                f"the encoder gave a token that is not finite for the tile at level-0 ({x}, {y}); "
-                "this engine or precision does not work here; try another --backend or --precision"
-            )
-        number = self.grid.field_of(cell)
-        if number in self._open or number in self._best:
-            self._tokens.put(cell, token)
-        # A field evicted meanwhile leaves tokens nobody asks for; `finish` drops them.
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn a refusal into `SessionError`, or into what stopped the encoder, its cause."""
+        try:
+            yield
+        except REFUSED as error:
+            if not self._finished and self._crew.process.here and self._crew.failure():
+                check_crew(self._crew, "the encoder")
+            raise SessionError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from unicas_edge.errors import SessionError
 from unicas_edge.result import SlideInfo
 from unicas_edge.tiles import colour
 from unicas_edge.tiles.grid import Grid
+from unicas_edge.tiles.normalise import centre_crop
+from unicas_edge.tiles.quality import luma_score
 
 
 def fit_colour(
@@ -28,6 +31,38 @@ def fit_colour(
     """
     manifest = bundle.manifest
     return colour.fit_tiles(mode or manifest.colour.default, tiles, manifest.colour.target)
+
+
+def checked_tile(grid: Grid, tile: UInt8Image) -> UInt8Image:
+    """Return what was pushed as a tile; `SessionError` if it is none."""
+    size = grid.tile
+    if not isinstance(tile, np.ndarray):
+        found = type(tile).__name__
+    elif tile.dtype != np.uint8 or tile.shape != (size, size, 3):
+        found = f"{tile.dtype} {list(tile.shape)}"
+    else:
+        return tile
+    raise SessionError(f"a tile must be an array uint8 [{size}, {size}, 3], RGB, not {found}")
+
+
+def place(x: int, y: int) -> tuple[int, int]:
+    """Return a tile's place in whole numbers; `SessionError` where it is none."""
+    try:
+        return operator.index(x), operator.index(y)
+    except TypeError:
+        raise SessionError(
+            f"a tile's place is two whole numbers of level-0 pixels, not ({x!r}, {y!r})"
+        ) from None
+
+
+def checked_score(grid: Grid, tile: UInt8Image, score: float | None) -> float:
+    """Return a tile's content score, computed from its luma if none is given."""
+    if score is None:
+        return luma_score(np.ascontiguousarray(centre_crop(tile, grid.crop)))
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        raise SessionError(f"a content score must be a number, not {score!r}") from None
 
 
 def checked_scores(grid: Grid, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

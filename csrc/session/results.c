@@ -1,0 +1,144 @@
+/* What a session comes to: the plan, its tokens, and what is known of every tile. */
+#include "state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int by_rank(const void *a, const void *b) {
+    const struct ue_ranked *left = a, *right = b;
+    return ue_better(*left, *right) ? -1 : ue_better(*right, *left) ? 1 : 0;
+}
+
+static size_t list_tiles(const ue_session *session, uint32_t *cells, size_t capacity) {
+    size_t count = 0;
+    for (size_t k = 0; k < session->kept.count; k++) {
+        const struct ue_field tiles = ue_grid_tiles(&session->grid, session->kept.entries[k].field);
+        for (size_t row = tiles.top; row < tiles.bottom; row++)
+            for (size_t col = tiles.left; col < tiles.right && count < capacity; col++)
+                cells[count++] = (uint32_t)(row * session->grid.cols + col);
+    }
+    return count;
+}
+
+/* Sorted worst last, the entries are no heap any more: after the end none is needed. */
+ue_status ue_session_order(ue_session *session, uint32_t *cells, size_t capacity, size_t *count) {
+    ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    const size_t most = session->options.max_tiles;
+    if (!session->ended)
+        status = ue_refuse(UE_BUSY, "end the session first");
+    else {
+        if (session->kept.count)
+            qsort(session->kept.entries, session->kept.count, sizeof *session->kept.entries,
+                  by_rank);
+        *count = list_tiles(session, cells, most && most < capacity ? most : capacity);
+    }
+    ue_unlock(&session->lock);
+    return status;
+}
+
+static bool listed(const ue_session *session, const uint32_t *cells, size_t count) {
+    for (size_t k = 0; k < count; k++)
+        if (cells[k] >= session->cells)
+            return false;
+    return true;
+}
+
+/* Whether every one of the cells has a token. */
+static bool have_tokens(const ue_session *session, const uint32_t *cells, size_t count) {
+    if (!listed(session, cells, count))
+        return false;
+    for (size_t k = 0; k < count; k++)
+        if (!ue_tokens_has(&session->tokens, cells[k]))
+            return false;
+    return true;
+}
+
+ue_status ue_session_keep(ue_session *session, const uint32_t *cells, size_t count, uint8_t *has) {
+    ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    if (!listed(session, cells, count))
+        return ue_refuse(UE_BAD_SIZE, "a cell is off the grid");
+    uint8_t *wanted = calloc(session->cells, 1);
+    if (!wanted)
+        return ue_refuse(UE_NO_MEMORY, "not enough memory");
+    ue_lock(&session->lock);
+    for (size_t k = 0; k < count; k++) {
+        wanted[cells[k]] = 1;
+        has[k] = ue_tokens_has(&session->tokens, cells[k]);
+    }
+    for (size_t cell = 0; cell < session->cells; cell++)
+        if (!wanted[cell])
+            ue_tokens_drop(&session->tokens, (uint32_t)cell);
+    ue_unlock(&session->lock);
+    free(wanted);
+    return UE_OK;
+}
+
+ue_status ue_session_tokens(ue_session *session, const uint32_t *cells, size_t count,
+                            float *tokens) {
+    ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    const size_t width = session->options.token_width;
+    ue_lock(&session->lock);
+    if (!have_tokens(session, cells, count))
+        status = ue_refuse(UE_BAD_TOKENS, "a tile has no token");
+    for (size_t k = 0; k < count && status == UE_OK; k++)
+        memcpy(tokens + k * width, ue_tokens_of(&session->tokens, cells[k]),
+               width * sizeof *tokens);
+    ue_unlock(&session->lock);
+    return status;
+}
+
+ue_status ue_session_places(ue_session *session, const uint32_t *cells, size_t count,
+                            size_t *places) {
+    ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    if (!have_tokens(session, cells, count))
+        status = ue_refuse(UE_BAD_TOKENS, "a tile has no token");
+    if (status == UE_OK && (status = ue_tokens_embed(&session->tokens)) != UE_OK)
+        ue_refuse(status, "%s", ue_aggregator_bag_error(session->options.bag));
+    for (size_t k = 0; k < count && status == UE_OK; k++) {
+        const int32_t place = ue_tokens_place(&session->tokens, cells[k]);
+        if (place == UE_NO_PLACE)
+            status = ue_refuse(UE_BAD_TOKENS, "more tokens than the bag holds");
+        else
+            places[k] = (size_t)place;
+    }
+    ue_unlock(&session->lock);
+    return status;
+}
+
+ue_status ue_session_records(ue_session *session, uint8_t *status, double *score, float *cellular,
+                             float *focus) {
+    const ue_status checked = ue_session_check(session);
+    if (checked != UE_OK)
+        return checked;
+    ue_lock(&session->lock);
+    memcpy(status, session->status, session->cells * sizeof *status);
+    memcpy(score, session->score, session->cells * sizeof *score);
+    memcpy(cellular, session->cellular, session->cells * sizeof *cellular);
+    memcpy(focus, session->focus, session->cells * sizeof *focus);
+    ue_unlock(&session->lock);
+    return UE_OK;
+}
+
+ue_status ue_session_progress_of(ue_session *session, ue_session_progress *progress) {
+    const ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    progress->seen = session->seen;
+    progress->held = session->held_count;
+    progress->ready = session->ready_count;
+    progress->encoding = session->encoding;
+    progress->encoded = session->encoded;
+    ue_unlock(&session->lock);
+    return UE_OK;
+}

@@ -1,0 +1,210 @@
+# The session of csrc/session, included by _native.pyx: every call releases the GIL while it waits.
+
+
+cdef ue_dtype dtype_named(str name) except *:
+    found = {"float32": UE_FLOAT32, "float16": UE_FLOAT16, "uint8": UE_UINT8}.get(name)
+    if found is None:
+        raise ValueError(f"a session's dtype is float32, float16 or uint8, not {name}")
+    return <ue_dtype><int>found
+
+
+cdef int let(ue_status status) except -1:
+    """Raise what a session's call says; UE_BUSY is an answer."""
+    if status == UE_NO_MEMORY:
+        raise MemoryError((<bytes>ue_session_error()).decode())
+    if status != UE_OK and status != UE_BUSY:
+        raise ValueError((<bytes>ue_session_error()).decode())
+    return 0
+
+
+@cython.no_gc_clear
+cdef class SessionCore:
+    cdef ue_session *handle
+    cdef readonly Bag bag  # which outlives the session
+    cdef ue_session_options options
+
+    def __cinit__(
+        self, Bag bag not None, *, size_t capacity, int64_t width, int64_t height,
+        double downsample, size_t tile, size_t crop, size_t field, size_t max_tiles,
+        size_t token_width, size_t batch, size_t most_ready, size_t most_held, size_t most_open,
+        uint8_t cellular_below, uint8_t dark_below, double background_share,
+        const float[::1] affine, str dtype not None,
+    ):
+        cdef size_t k
+        cdef ue_status status
+        must_be([affine.shape[0]], [12])
+        self.bag = bag
+        self.options.struct_size = sizeof(ue_session_options)
+        self.options.width, self.options.height = width, height
+        self.options.downsample = downsample
+        self.options.tile, self.options.crop, self.options.field = tile, crop, field
+        self.options.max_tiles = max_tiles
+        self.options.token_width, self.options.batch = token_width, batch
+        self.options.most_ready = most_ready
+        self.options.most_held, self.options.most_open = most_held, most_open
+        self.options.cellular_below, self.options.dark = cellular_below, dark_below
+        self.options.background_share = background_share
+        for k in range(12):
+            self.options.affine[k] = affine[k]
+        self.options.dtype = dtype_named(dtype)
+        self.options.bag, self.options.capacity = bag.handle, capacity
+        with nogil:
+            status = ue_session_open(&self.options, &self.handle)
+        let(status)
+
+    def __dealloc__(self):
+        ue_session_destroy(self.handle)
+
+    def push(
+        self, const uint8_t[:, :, :] tile not None, int64_t x, int64_t y, double score, bint given
+    ) -> None:
+        cdef ue_status status
+        cdef ue_pixels pixels
+        cdef size_t side = self.options.tile
+        must_be([tile.shape[0], tile.shape[1], tile.shape[2]], [side, side, 3])
+        pixels.red = &tile[0, 0, 0]
+        pixels.row_stride = tile.strides[0]
+        pixels.pixel_stride = tile.strides[1]
+        pixels.channel_stride = tile.strides[2]
+        with nogil:
+            status = ue_session_push(self.handle, &pixels, x, y, score, given)
+        let(status)
+
+    def skip(self, int64_t x, int64_t y) -> None:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_skip(self.handle, x, y)
+        let(status)
+
+    def fail(self, int64_t x, int64_t y, double score) -> None:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_fail(self.handle, x, y, score)
+        let(status)
+
+    def room(self, unsigned milliseconds) -> bool:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_room(self.handle, milliseconds)
+        let(status)
+        return status == UE_OK
+
+    def end(self) -> None:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_end(self.handle)
+        let(status)
+
+    def drained(self, unsigned milliseconds) -> bool:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_drained(self.handle, milliseconds)
+        let(status)
+        return status == UE_OK
+
+    def cancel(self) -> None:
+        with nogil:
+            ue_session_cancel(self.handle)
+
+    def take(self, out, uint32_t[::1] cells not None, unsigned milliseconds) -> int | None:
+        cdef ue_status status
+        cdef size_t count = 0
+        cdef Py_buffer view
+        must_be([cells.shape[0]], [self.options.batch])
+        PyObject_GetBuffer(out, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        try:
+            self.check_planes(&view)
+            with nogil:
+                status = ue_session_take(self.handle, view.buf, &cells[0], &count, milliseconds)
+        finally:
+            PyBuffer_Release(&view)
+        if status == UE_ENDED:
+            return None
+        let(status)
+        return count
+
+    cdef int check_planes(self, const Py_buffer *view) except -1:
+        cdef size_t wanted = self.options.batch * 3 * self.options.crop * self.options.crop
+        if dtype_of(view) != self.options.dtype or view.len != wanted * view.itemsize:
+            raise ValueError("the planes are not of the session's batch, crop and dtype")
+        return 0
+
+    def deliver(
+        self, const uint32_t[::1] cells not None, const float[:, ::1] tokens not None
+    ) -> int | None:
+        cdef ue_status status
+        cdef size_t count = cells.shape[0], stride = tokens.shape[1], bad = 0
+        if not count:
+            return None
+        if tokens.shape[0] < cells.shape[0]:
+            raise ValueError(f"{tokens.shape[0]} tokens for {count} tiles")
+        must_be([stride], [self.options.token_width])
+        with nogil:
+            status = ue_session_deliver(
+                self.handle, &cells[0], count, &tokens[0, 0], stride, &bad
+            )
+        if status == UE_BAD_TOKENS and bad < count:
+            return bad
+        let(status)
+        return None
+
+    def order(self, uint32_t[::1] cells not None) -> int:
+        cdef ue_status status
+        cdef size_t count = 0, room = cells.shape[0]
+        cdef uint32_t *first = &cells[0] if room else NULL
+        with nogil:
+            status = ue_session_order(self.handle, first, room, &count)
+        if status == UE_BUSY:
+            raise ValueError((<bytes>ue_session_error()).decode())
+        let(status)
+        return count
+
+    def keep(self, const uint32_t[::1] cells not None, uint8_t[::1] has not None) -> None:
+        cdef ue_status status
+        cdef size_t count = cells.shape[0]
+        cdef const uint32_t *first = &cells[0] if count else NULL
+        cdef uint8_t *found = &has[0] if count else NULL
+        must_be([has.shape[0]], [count])
+        with nogil:
+            status = ue_session_keep(self.handle, first, count, found)
+        let(status)
+
+    def tokens(self, const uint32_t[::1] cells not None, float[:, ::1] tokens not None) -> None:
+        cdef ue_status status
+        cdef size_t count = cells.shape[0]
+        must_be([tokens.shape[0], tokens.shape[1]], [count, self.options.token_width])
+        if count:
+            with nogil:
+                status = ue_session_tokens(self.handle, &cells[0], count, &tokens[0, 0])
+            let(status)
+
+    def places(self, const uint32_t[::1] cells not None, size_t[::1] places not None) -> None:
+        cdef ue_status status
+        cdef size_t count = cells.shape[0]
+        must_be([places.shape[0]], [count])
+        if count:
+            with nogil:
+                status = ue_session_places(self.handle, &cells[0], count, &places[0])
+            let(status)
+
+    def records(
+        self, uint8_t[::1] status not None, double[::1] score not None,
+        float[::1] cellular not None, float[::1] focus not None, size_t cells,
+    ) -> None:
+        cdef ue_status done
+        must_be(
+            [status.shape[0], score.shape[0], cellular.shape[0], focus.shape[0]], [cells] * 4
+        )
+        with nogil:
+            done = ue_session_records(
+                self.handle, &status[0], &score[0], &cellular[0], &focus[0]
+            )
+        let(done)
+
+    def progress(self) -> tuple[int, int, int, int, int]:
+        cdef ue_session_progress found
+        cdef ue_status status
+        with nogil:
+            status = ue_session_progress_of(self.handle, &found)
+        let(status)
+        return found.seen, found.held, found.ready, found.encoding, found.encoded

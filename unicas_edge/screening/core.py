@@ -1,0 +1,162 @@
+"""The native session (``csrc/session``) in the terms of the pipeline: cells, tokens, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unicas_edge import _native
+from unicas_edge.aggregator.aggregator import MOST_TILES, Aggregator, Explanation
+from unicas_edge.core.arrays import Float32
+from unicas_edge.engines import Encoder
+from unicas_edge.errors import AggregatorError, SessionError
+from unicas_edge.screening.tile_record import MEASURED
+from unicas_edge.tiles.grid import Cell, Grid
+from unicas_edge.tiles.normalise import Normaliser
+from unicas_edge.tiles.quality import BACKGROUND_SHARE, CELLULAR_BELOW, DARK_BELOW
+
+#: What the native session raises.
+REFUSED = (ValueError, OverflowError, MemoryError)
+
+
+class Limits(NamedTuple):
+    """How much a session holds.
+
+    `ready` tiles may wait for the encoder (0: as memory allows), `pixels` bytes of crops be in
+    memory, and `open_tiles` lie in fields that are still incomplete.
+    """
+
+    ready: int
+    pixels: int
+    open_tiles: int
+
+
+class Progress(NamedTuple):
+    """Tiles of a session so far.
+
+    `seen` were pushed, skipped or failed; `held` are in memory as pixels, of which `ready` wait for
+    the encoder alone; `encoding` are on their way through it, and `encoded` came back.
+    """
+
+    seen: int
+    held: int
+    ready: int
+    encoding: int
+    encoded: int
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the native session refuses into `SessionError`."""
+    try:
+        yield
+    except REFUSED as error:
+        raise SessionError(str(error)) from error
+
+
+class Core:
+    """A native session, its bag, and what they come to; `native` takes tiles in."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        max_tiles: int | None,
+        aggregator: Aggregator,
+        encoder: Encoder,
+        normaliser: Normaliser,
+        limits: Limits,
+    ) -> None:
+        self._grid = grid
+        cells = grid.rows * grid.cols
+        self._capacity = min(max_tiles or cells, cells, MOST_TILES)
+        self._bag = aggregator.bag(self._capacity)
+        with refusals():
+            self.native = _native.SessionCore(
+                self._bag.native,
+                capacity=self._capacity,
+                width=grid.width,
+                height=grid.height,
+                downsample=grid.downsample,
+                tile=grid.tile,
+                crop=grid.crop,
+                field=grid.field,
+                max_tiles=max_tiles or 0,
+                token_width=self._bag.width,
+                batch=encoder.batch_size,
+                most_ready=limits.ready,
+                most_held=max(1, limits.pixels // (3 * grid.crop**2)),
+                most_open=limits.open_tiles,
+                cellular_below=CELLULAR_BELOW,
+                dark_below=DARK_BELOW,
+                background_share=BACKGROUND_SHARE,
+                affine=normaliser.affine,
+                dtype=normaliser.dtype.name,
+            )
+
+    def planned(self) -> list[Cell]:
+        """Return the planned tiles in canonical order, after the end."""
+        numbers = np.empty(self._grid.rows * self._grid.cols, np.uint32)
+        with refusals():
+            return self._cells(numbers[: self.native.order(numbers)])
+
+    def encoded(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return those of the cells that have a token; the tokens of all others are forgotten.
+
+        `AggregatorError` where they are more than a bag holds.
+        """
+        has = np.empty(len(cells), np.uint8)
+        with refusals():
+            self.native.keep(self._numbers(cells), has)
+        found = [cell for cell, there in zip(cells, has.tolist(), strict=True) if there]
+        if len(found) > self._capacity:
+            raise AggregatorError(
+                f"{len(found):,} tiles, and a bag holds {self._capacity:,}; lower --max-tiles"
+            )
+        return found
+
+    def tokens(self, cells: Sequence[Cell]) -> Float32:
+        """Return the tokens float32 [n, D] of cells that have one."""
+        tokens = np.empty((len(cells), self._bag.width), np.float32)
+        with refusals():
+            self.native.tokens(self._numbers(cells), tokens)
+        return tokens
+
+    def explain(self, cells: Sequence[Cell]) -> Explanation | None:
+        """Return what the tokens of cells, in that order, come to; None for no cells.
+
+        `AggregatorError` where the logits are not finite.
+        """
+        if not cells:
+            return None
+        places = np.empty(len(cells), np.uintp)
+        with refusals():
+            self.native.places(self._numbers(cells), places)
+        self._bag.arrange(places)
+        return Explanation(self._bag.finish(), self._bag.attention())
+
+    def seen(self) -> NDArray[np.void]:
+        """Return what is known of every tile, `MEASURED` [rows, cols]."""
+        count = self._grid.rows * self._grid.cols
+        parts = {name: np.empty(count, MEASURED[name]) for name in MEASURED.names or ()}
+        with refusals():
+            self.native.records(*parts.values(), count)
+        seen = np.empty((self._grid.rows, self._grid.cols), MEASURED)
+        for name, values in parts.items():
+            seen[name] = values.reshape(seen.shape)
+        return seen
+
+    def progress(self) -> Progress:
+        """Return how far the session is."""
+        with refusals():
+            return Progress(*self.native.progress())
+
+    def _numbers(self, cells: Sequence[Cell]) -> NDArray[np.uint32]:
+        return np.array([row * self._grid.cols + col for row, col in cells], np.uint32)
+
+    def _cells(self, numbers: NDArray[np.uint32]) -> list[Cell]:
+        rows, cols = np.divmod(numbers, np.uint32(self._grid.cols))
+        return list(zip(rows.tolist(), cols.tolist(), strict=True))
