@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from unicas_edge.core.process import Process
 
 Job = TypeVar("Job")
+Job_co = TypeVar("Job_co", covariant=True)
 _POLL_SECONDS = 0.1
 #: How long the end of the interpreter waits for a job: more than any batch, less than for ever.
 _EXIT_SECONDS = 30.0
@@ -26,10 +27,10 @@ _EXIT_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
 
 
-class Source(Protocol[Job]):
+class Source(Protocol[Job_co]):
     """Where a crew's jobs come from, for any number of threads."""
 
-    def take(self) -> Job | None:
+    def take(self) -> Job_co | None:
         """Return the next job, waiting for it; None where no more will come."""
 
     def stop(self) -> None:

@@ -141,13 +141,15 @@ class Core:
     def seen(self) -> NDArray[np.void]:
         """Return what is known of every tile, `MEASURED` [rows, cols]."""
         count = self._grid.rows * self._grid.cols
-        parts = {name: np.empty(count, MEASURED[name]) for name in MEASURED.names or ()}
+        status, score = np.empty(count, np.uint8), np.empty(count, np.float64)
+        cellular, focus = np.empty(count, np.float32), np.empty(count, np.float32)
         with refusals():
-            self.native.records(*parts.values(), count)
-        seen = np.empty((self._grid.rows, self._grid.cols), MEASURED)
+            self.native.records(status, score, cellular, focus, count)
+        seen = np.empty(count, MEASURED)
+        parts = {"status": status, "score": score, "cellular": cellular, "focus": focus}
         for name, values in parts.items():
-            seen[name] = values.reshape(seen.shape)
-        return seen
+            seen[name] = values
+        return seen.reshape(self._grid.rows, self._grid.cols)
 
     def progress(self) -> Progress:
         """Return how far the session is."""

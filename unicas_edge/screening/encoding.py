@@ -21,11 +21,11 @@ POLL_MS = 100
 
 
 class Batch(NamedTuple):
-    """A buffer in which `count` tiles wait, and their cells uint32 [batch]."""
+    """A buffer in which so many `tiles` wait, and their cells uint32 [batch]."""
 
     planes: NDArray[np.generic]
     cells: NDArray[np.uint32]
-    count: int
+    tiles: int
 
 
 class Encoding:
@@ -46,7 +46,7 @@ class Encoding:
         batch = self._free.get()
         while (count := self._core.take(batch.planes, batch.cells, POLL_MS)) == 0:
             pass
-        return None if count is None else batch._replace(count=count)
+        return None if count is None else batch._replace(tiles=count)
 
     def stop(self) -> None:
         """See `Source`."""
@@ -57,7 +57,7 @@ class Encoding:
         begin = time.perf_counter()
         tokens = self._encoder.encode(batch.planes)
         seconds = time.perf_counter() - begin
-        self._deliver(batch.cells[: batch.count], tokens)
+        self._deliver(batch.cells[: batch.tiles], tokens)
         with self._counters:
             self.busy_seconds += seconds
         self._free.put(batch)
