@@ -138,6 +138,9 @@ cdef extern from "session/session.h" nogil:
         ue_session *session, const uint32_t *cells, size_t count, const float *tokens,
         size_t stride, size_t *bad,
     )
+    ue_status ue_session_so_far(
+        ue_session *session, uint32_t *cells, float *tokens, size_t room, size_t *count,
+    )
     ue_status ue_session_order(
         ue_session *session, uint32_t *cells, size_t capacity, size_t *count,
     )

@@ -148,6 +148,9 @@ class SessionCore:
     def deliver(self, cells: NDArray[np.uint32], tokens: NDArray[np.float32]) -> int | None:
         """Take the tokens of cells; return the index of one that is not finite."""
 
+    def so_far(self, cells: NDArray[np.uint32], tokens: NDArray[np.float32]) -> int:
+        """Write the best cells that have a token, and the tokens; return how many there are."""
+
     def order(self, cells: NDArray[np.uint32]) -> int:
         """Write the planned cells; return how many they are."""
 

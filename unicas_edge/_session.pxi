@@ -148,6 +148,19 @@ cdef class SessionCore:
         let(status)
         return None
 
+    def so_far(
+        self, uint32_t[::1] cells not None, float[:, ::1] tokens not None
+    ) -> int:
+        cdef ue_status status
+        cdef size_t count = 0, room = cells.shape[0]
+        cdef uint32_t *first = &cells[0] if room else NULL
+        cdef float *values = &tokens[0, 0] if room else NULL
+        must_be([tokens.shape[0], tokens.shape[1]], [room, self.options.token_width])
+        with nogil:
+            status = ue_session_so_far(self.handle, first, values, room, &count)
+        let(status)
+        return count
+
     def order(self, uint32_t[::1] cells not None) -> int:
         cdef ue_status status
         cdef size_t count = 0, room = cells.shape[0]

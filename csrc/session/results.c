@@ -9,10 +9,22 @@ static int by_rank(const void *a, const void *b) {
     return ue_better(*left, *right) ? -1 : ue_better(*right, *left) ? 1 : 0;
 }
 
-static size_t list_tiles(const ue_session *session, uint32_t *cells, size_t capacity) {
+/* The kept fields in canonical order; NULL where memory runs out. */
+static struct ue_ranked *ranked(const ue_session *session) {
+    const size_t count = session->kept.count;
+    struct ue_ranked *fields = malloc((count + 1) * sizeof *fields);
+    if (fields && count) {
+        memcpy(fields, session->kept.entries, count * sizeof *fields);
+        qsort(fields, count, sizeof *fields, by_rank);
+    }
+    return fields;
+}
+
+static size_t list_tiles(const ue_session *session, const struct ue_ranked *fields, uint32_t *cells,
+                         size_t capacity) {
     size_t count = 0;
     for (size_t k = 0; k < session->kept.count; k++) {
-        const struct ue_field tiles = ue_grid_tiles(&session->grid, session->kept.entries[k].field);
+        const struct ue_field tiles = ue_grid_tiles(&session->grid, fields[k].field);
         for (size_t row = tiles.top; row < tiles.bottom; row++)
             for (size_t col = tiles.left; col < tiles.right && count < capacity; col++)
                 cells[count++] = (uint32_t)(row * session->grid.cols + col);
@@ -20,22 +32,62 @@ static size_t list_tiles(const ue_session *session, uint32_t *cells, size_t capa
     return count;
 }
 
-/* Sorted worst last, the entries are no heap any more: after the end none is needed. */
+/* At most max_tiles of them. */
+static size_t most_of(const ue_session *session, size_t room) {
+    const size_t most = session->options.max_tiles;
+    return most && most < room ? most : room;
+}
+
 ue_status ue_session_order(ue_session *session, uint32_t *cells, size_t capacity, size_t *count) {
     ue_status status = ue_session_check(session);
     if (status != UE_OK)
         return status;
     ue_lock(&session->lock);
-    const size_t most = session->options.max_tiles;
+    struct ue_ranked *fields = ranked(session);
     if (!session->ended)
         status = ue_refuse(UE_BUSY, "end the session first");
-    else {
-        if (session->kept.count)
-            qsort(session->kept.entries, session->kept.count, sizeof *session->kept.entries,
-                  by_rank);
-        *count = list_tiles(session, cells, most && most < capacity ? most : capacity);
-    }
+    else if (!fields)
+        status = ue_refuse(UE_NO_MEMORY, "not enough memory");
+    else
+        *count = list_tiles(session, fields, cells, most_of(session, capacity));
     ue_unlock(&session->lock);
+    free(fields);
+    return status;
+}
+
+/* Those with a token among the first max_tiles of the kept fields; only counted beyond `room`. */
+static size_t list_tokens(const ue_session *session, const struct ue_ranked *fields,
+                          uint32_t *cells, float *tokens, size_t room) {
+    const size_t width = session->options.token_width;
+    size_t count = 0, left = most_of(session, session->cells);
+    for (size_t k = 0; k < session->kept.count; k++) {
+        const struct ue_field tiles = ue_grid_tiles(&session->grid, fields[k].field);
+        for (size_t row = tiles.top; row < tiles.bottom; row++)
+            for (size_t col = tiles.left; col < tiles.right && left; col++, left--) {
+                const uint32_t cell = (uint32_t)(row * session->grid.cols + col);
+                if (!ue_tokens_has(&session->tokens, cell) || count++ >= room)
+                    continue;
+                cells[count - 1] = cell;
+                memcpy(tokens + (count - 1) * width, ue_tokens_of(&session->tokens, cell),
+                       width * sizeof *tokens);
+            }
+    }
+    return count;
+}
+
+ue_status ue_session_so_far(ue_session *session, uint32_t *cells, float *tokens, size_t room,
+                            size_t *count) {
+    ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    struct ue_ranked *fields = ranked(session);
+    if (fields)
+        *count = list_tokens(session, fields, cells, tokens, room);
+    else
+        status = ue_refuse(UE_NO_MEMORY, "not enough memory");
+    ue_unlock(&session->lock);
+    free(fields);
     return status;
 }
 

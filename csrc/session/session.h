@@ -89,6 +89,13 @@ ue_status ue_session_take(ue_session *session, void *planes, uint32_t *cells, si
 ue_status ue_session_deliver(ue_session *session, const uint32_t *cells, size_t count,
                              const float *tokens, size_t stride, size_t *bad);
 
+/*
+ * The best tiles so far that have a token, in canonical order: their cells and tokens, as far as
+ * there is `room`, and how many they are. At any time, from any thread.
+ */
+ue_status ue_session_so_far(ue_session *session, uint32_t *cells, float *tokens, size_t room,
+                            size_t *count);
+
 /* ---- after the end --------------------------------------------------------------------------- */
 
 /* The planned tiles in canonical order; `cells` has room for `capacity` of them. */

@@ -251,6 +251,21 @@ def test_any_layout_of_pixels_is_the_same_tile(bundle):
         same(wanted, result(lambda tile, k=number: list(layouts(tile))[k]))
 
 
+def test_an_estimate_becomes_the_result(bundle):
+    with open_session(bundle, max_tiles=32) as session:
+        assert session.estimate() == {}
+        estimates = []
+        for cell in cells_of(session):
+            session.push(tile_at(cell), *session.grid.origin(cell))
+            if cell[1] == 0:
+                estimates.append(session.estimate())
+        result = session.finish()
+        wanted = {task.name: task.probability for task in result.tasks}
+        assert session.estimate() == pytest.approx(wanted, abs=1e-6)
+    assert all(set(some) in (set(), set(wanted)) for some in estimates)
+    assert all(0 <= value <= 1 for some in estimates for value in some.values())
+
+
 class Gate(FakeEncoder):
     """An encoder that waits until it is let go."""
 

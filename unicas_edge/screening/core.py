@@ -138,6 +138,18 @@ class Core:
         self._bag.arrange(places)
         return Explanation(self._bag.finish(), self._bag.attention())
 
+    def so_far(self) -> tuple[list[Cell], Float32]:
+        """Return the best tiles so far that have a token, in canonical order, and the tokens."""
+        room = 0
+        while True:
+            cells = np.empty(room, np.uint32)
+            tokens = np.empty((room, self._bag.width), np.float32)
+            with refusals():
+                count = self.native.so_far(cells, tokens)
+            if count <= room:
+                return self._cells(cells[:count]), tokens[:count]
+            room = count
+
     def seen(self) -> NDArray[np.void]:
         """Return what is known of every tile, `MEASURED` [rows, cols]."""
         count = self._grid.rows * self._grid.cols

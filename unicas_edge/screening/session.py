@@ -34,6 +34,7 @@ from unicas_edge.screening.decide import (
     aggregated,
     diagnose,
     engine_record,
+    probability,
 )
 from unicas_edge.screening.encoding import POLL_MS, Encoding
 from unicas_edge.screening.session_options import (
@@ -104,7 +105,7 @@ class Session:
         self._scores = None if scores is None else checked_scores(self.grid, scores)
         self.knowledge = knowledge_for(bundle, knowledge)
         self.slide = slide or unnamed(width, height, um_px)
-        aggregator = aggregator or Aggregator.load(bundle)
+        self._aggregator = aggregator or Aggregator.load(bundle)
         self._owns_encoder = encoder is None
         self.encoder = encoder or open_encoder(bundle)
         spec = bundle.manifest.input
@@ -112,7 +113,7 @@ class Session:
         ready = (queue_batches or 0) * self.encoder.batch_size
         limits = Limits(ready, MAX_PENDING_BYTES, MAX_OPEN_TILES)
         self._core = Core(
-            self.grid, self.max_tiles, aggregator, self.encoder, self.normaliser, limits
+            self.grid, self.max_tiles, self._aggregator, self.encoder, self.normaliser, limits
         )
         self._causes: dict[Cell, str] = {}
         self._encoding = Encoding(self._core.native, self.encoder, self.grid)
@@ -153,6 +154,23 @@ class Session:
     def progress(self) -> Progress:
         """Return how many tiles came, wait, and were encoded so far."""
         return self._core.progress()
+
+    def estimate(self) -> dict[str, float]:
+        """Return each task's probability by what has been encoded so far; empty before anything.
+
+        It is no result: adequacy is not judged, and the best tiles may be still to come. It costs
+        a pass of the aggregator, and may be asked from any thread while tiles are pushed. After
+        the last tile is encoded it is the result's probability.
+        """
+        cells, tokens = self._core.so_far()
+        reading = self.knowledge.read(tokens) if self.knowledge and len(cells) else None
+        places = {cell: row for row, cell in enumerate(cells)}
+        kept = [places[cell] for cell in aggregated(cells, reading)]
+        if not kept:
+            return {}
+        logits = self._aggregator.logits(tokens[kept])
+        tasks = self.bundle.manifest.tasks
+        return {task.name: probability(row, task) for row, task in zip(logits, tasks, strict=True)}
 
     def finish(self) -> SlideResult:
         """Encode what is left, aggregate, and return the result; the session is then closed.
