@@ -20,6 +20,7 @@ from tests.support.places import ROOT, TESTS
 FLOORS = [
     ["__main__"],
     ["cli"],
+    ["serve"],
     ["train.demo"],
     ["export"],
     ["train.encoder", "train.knowledge"],
@@ -52,6 +53,9 @@ LIBRARIES = {
     "openslide": ("slide.openslide",),
     "pyvips": ("slide.vips",),
     "tifffile": ("slide.tiff.",),
+    "fastapi": ("serve.",),
+    "uvicorn": ("serve.",),
+    "prometheus_client": ("serve.",),
 }
 #: The entry points of plug-in readers, and the C header.
 NO_MODULES = {"unicas_edge.readers", "unicas_edge.h"}

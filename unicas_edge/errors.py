@@ -117,5 +117,19 @@ class SessionError(UnicasError):
     """Tiles were pushed in a way the session cannot honour."""
 
 
+class ServiceError(UnicasError):
+    """The service cannot be started as asked, or a request is one that it refuses.
+
+    `status` is the HTTP status of the latter (RFC 9110).
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.status)
+
+
 class OutputError(UnicasError):
     """The output folder cannot take the result."""

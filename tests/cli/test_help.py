@@ -26,6 +26,7 @@ VERBS = {
     "Fit",
     "Make",
     "Screen",
+    "Serve",
     "Show",
     "Train",
     "Write",
@@ -65,7 +66,7 @@ def test_the_walk_finds_every_command():
     groups = {name for name, command in COMMANDS.items() if hasattr(command, "commands")}
     assert groups == {"unicas-edge", *(f"unicas-edge {g}" for g in ("bundle", "export", "train"))}
     assert {"unicas-edge screen", "unicas-edge train demo"} < set(COMMANDS)
-    assert len(COMMANDS) == 4 + 6 + 3 + 3 + 8
+    assert len(COMMANDS) == 4 + 7 + 3 + 3 + 8
     assert "unicas-edge screen --max-tiles" in PARAMETERS
 
 

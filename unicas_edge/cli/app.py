@@ -18,6 +18,7 @@ from unicas_edge.cli.export import export_app
 from unicas_edge.cli.info import info
 from unicas_edge.cli.sample import sample
 from unicas_edge.cli.screen import screen
+from unicas_edge.cli.serve import serve
 from unicas_edge.cli.text import complain, guard_streams, say
 from unicas_edge.cli.train import train_app
 from unicas_edge.cli.verify import doctor, verify
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _command in (screen, info, classify, doctor, verify, sample):
+for _command in (screen, info, classify, serve, doctor, verify, sample):
     app.command()(_command)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(export_app, name="export")

@@ -6,19 +6,21 @@ import importlib
 import importlib.util
 from typing import Any
 
-from unicas_edge.errors import CheckpointError, TrainingError, UnicasError
+from unicas_edge.errors import CheckpointError, ServiceError, TrainingError, UnicasError
 
 #: What each extra is for, and the error when a package of it is missing.
 _EXTRAS: dict[str, tuple[str, type[UnicasError]]] = {
     "export": ("exporting", CheckpointError),
     "train": ("training", TrainingError),
+    "serve": ("serving", ServiceError),
 }
 
 
 def late_module(extra: str, name: str) -> Any:  # noqa: ANN401 - a module
     """Return the module `name` of ``unicas_edge.<extra>``.
 
-    `TrainingError` or `CheckpointError` where a package that the extra installs is missing.
+    `TrainingError`, `CheckpointError` or `ServiceError` where a package that the extra installs is
+    missing.
     """
     try:
         return importlib.import_module(f"unicas_edge.{extra}.{name}")

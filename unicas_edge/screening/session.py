@@ -151,6 +151,11 @@ class Session:
         if len(self._causes) < MAX_CAUSES:
             self._causes[self.grid.cell_at(x, y)] = cause
 
+    def ready(self) -> bool:
+        """Return whether a push would not wait: for one who must not."""
+        with self._told():
+            return self._core.native.room(0)
+
     def progress(self) -> Progress:
         """Return how many tiles came, wait, and were encoded so far."""
         return self._core.progress()

@@ -1,0 +1,64 @@
+"""A request's body as pixels: raw, or JPEG; both are bounded before anything is decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import simplejpeg
+from fastapi import Request
+
+from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.errors import ServiceError
+
+JPEG, RAW = "image/jpeg", "application/octet-stream"
+#: Views of packed bytes as RGB, by the order of the channels.
+ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return a request's body; `ServiceError` 413 for one of more bytes."""
+    stated = request.headers.get("content-length", "0")
+    if not stated.isdecimal() or int(stated) > most:
+        raise ServiceError(f"a body may have {most:,} bytes", 413)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise ServiceError(f"a body may have {most:,} bytes", 413)
+    return bytes(body)
+
+
+def tile_of(body: bytes, kind: str, side: int, order: str) -> UInt8Image:
+    """Return the tile uint8 RGB [side, side, 3] of a body of a media type.
+
+    `ServiceError` 415 for another media type, 422 for a body that is no such tile.
+    """
+    if kind == JPEG:
+        return _decoded(body, side)
+    if kind != RAW:
+        raise ServiceError(f"a tile is {RAW} or {JPEG}, not {kind or 'of no media type'}", 415)
+    if order not in ORDERS:
+        raise ServiceError(f"order is {' or '.join(ORDERS)}, not {order[:20]}", 422)
+    if len(body) != 3 * side * side:
+        raise ServiceError(
+            f"a raw tile is {side} x {side} x 3 = {3 * side * side:,} bytes, not {len(body):,}", 422
+        )
+    return np.frombuffer(body, np.uint8).reshape(side, side, 3)[..., ORDERS[order]]
+
+
+def _decoded(body: bytes, side: int) -> UInt8Image:
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(body)
+        if (height, width) != (side, side):
+            raise ServiceError(f"a tile is {side} x {side} pixels, not {width} x {height}", 422)
+        return np.asarray(simplejpeg.decode_jpeg(body))
+    except ValueError as error:
+        raise ServiceError(f"the body is no JPEG: {error}", 422) from error
+
+
+def many_tiles(body: bytes, side: int, most: int) -> list[UInt8Image]:
+    """Return the raw RGB tiles that lie one after another in a body; `ServiceError` 422 if not."""
+    size = 3 * side * side
+    count, rest = divmod(len(body), size)
+    if rest or not 1 <= count <= most:
+        raise ServiceError(f"give 1 to {most} raw tiles of {size:,} bytes, one after another", 422)
+    return list(np.frombuffer(body, np.uint8).reshape(count, side, side, 3))

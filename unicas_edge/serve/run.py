@@ -1,0 +1,95 @@
+"""The service as a process: it listens, and stops gracefully."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from unicas_edge.errors import ServiceError
+from unicas_edge.serve.app import make_app
+from unicas_edge.serve.models import Models
+from unicas_edge.serve.registry import Registry
+from unicas_edge.serve.settings import Limits, Listen
+
+#: What waits in the socket's queue, and how many connections are served at once.
+_BACKLOG, _CONNECTIONS = 64, 256
+#: How long the end waits for requests.
+_GRACE_SECONDS = 30
+
+
+def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], None]) -> None:
+    """Serve until a signal (INT, TERM) asks for the end; then finish what is finishing.
+
+    `ServiceError` where it may not or cannot listen there.
+    """
+    listen.check()
+    app = make_app(Registry(models, limits), listen.token)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=listen.certificate,
+        ssl_keyfile=listen.key,
+    )
+    with _bound(listen) as (bound, place):
+        tell(f"listening on {place}")
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def _bound(listen: Listen) -> Iterator[tuple[socket.socket, str]]:
+    """Yield a socket that listens, and what to tell of it; a Unix socket is removed at the end."""
+    try:
+        if listen.socket is not None:
+            bound, place = _unix(listen.socket), f"unix:{listen.socket}"
+        else:
+            bound = socket.create_server((listen.host, listen.port))
+            scheme = "https" if listen.key else "http"
+            place = f"{scheme}://{listen.host}:{bound.getsockname()[1]}"
+    except OSError as error:
+        where = listen.socket or f"{listen.host}:{listen.port}"
+        raise ServiceError(f"cannot listen on {where}: {error.strerror or error}") from error
+    try:
+        yield bound, place
+    finally:
+        bound.close()
+        if listen.socket is not None:
+            listen.socket.unlink(missing_ok=True)
+
+
+def _unix(path: Path) -> socket.socket:
+    """Return a socket at `path` for its owner alone; one that nobody serves is replaced."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise ServiceError("this system has no Unix sockets; use --host and --port")
+    if path.exists():
+        _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+        bound.listen(_BACKLOG)
+    except BaseException:
+        bound.close()
+        raise
+    finally:
+        os.umask(before)
+    return bound
+
+
+def _remove_stale(path: Path) -> None:
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise ServiceError(f"{path} exists and is no socket; choose another place")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise ServiceError(f"{path}: another service listens there")
+    path.unlink(missing_ok=True)
