@@ -54,7 +54,8 @@ def trained_encoder(data: DemoData, name: str, settings: EncoderSettings, job: J
         bundle = export_encoder(
             run / NAME, target, architecture=ARCHITECTURE, storage="int8"
         ).bundle
-    return Trained(bundle, TileEncoder.load(run / NAME, ARCHITECTURE))
+    bf16 = settings.adapt.precision == "bf16"
+    return Trained(bundle, TileEncoder.load(run / NAME, ARCHITECTURE, bf16=bf16))
 
 
 def _adapted(data: DemoData, encoder: str, settings: EncoderSettings, run: Path, job: Job) -> None:

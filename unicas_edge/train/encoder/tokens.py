@@ -24,17 +24,18 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class TileEncoder:
-    """An encoder with its input's mean and standard deviation."""
+    """An encoder with its input's mean and standard deviation; `bf16` says how it multiplies."""
 
     module: VisionTransformer
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    bf16: bool = False
 
     @classmethod
-    def load(cls, path: Path, architecture: str) -> TileEncoder:
+    def load(cls, path: Path, architecture: str, *, bf16: bool = False) -> TileEncoder:
         """Return the encoder of a checkpoint; errors as `load_encoder` has them."""
         module, kind, _ = load_encoder(path, architecture)
-        return cls(module, kind.mean, kind.std)
+        return cls(module, kind.mean, kind.std, bf16)
 
     def __call__(self, tiles: Iterable[UInt8Image]) -> Float32:
         """Return the tokens float32 [n, width] of the middles of tiles uint8 [h, w, 3]."""
@@ -44,6 +45,6 @@ class TileEncoder:
         found: list[Float32] = [np.empty((0, self.module.vit.out_width), np.float32)]
         while some := list(islice(stream, _BATCH)):
             pixels = torch.from_numpy(np.stack(some).transpose(0, 3, 1, 2).copy())
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, self.bf16):
                 found.append(self.module(shown(pixels)).float().numpy())
         return np.concatenate(found)

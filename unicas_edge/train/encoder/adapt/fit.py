@@ -40,7 +40,7 @@ class AdaptSettings:
     The embedding and the first `frozen` blocks stay as they are. `average` is the decay of the
     moving average of weights, `seed` that of everything random. `precision` bf16 takes a third to
     a half of the time on a processor that multiplies in it (AMX, AVX-512 BF16), and four times on
-    one that cannot.
+    one that cannot. Tokens that aggregators and heads learn from are then computed in it too.
     """
 
     steps: int = 360
