@@ -110,6 +110,8 @@ cdef extern from "session/session.h" nogil:
         ue_dtype dtype
         ue_bag *bag
         size_t capacity
+        const char *spool
+        uint8_t spool_key[32]
 
     ctypedef struct ue_pixels:
         const uint8_t *red
@@ -127,8 +129,10 @@ cdef extern from "session/session.h" nogil:
     )
     ue_status ue_session_skip(ue_session *session, int64_t x, int64_t y)
     ue_status ue_session_fail(ue_session *session, int64_t x, int64_t y, double score)
+    ue_status ue_session_came(ue_session *session, int64_t x, int64_t y)
     ue_status ue_session_room(ue_session *session, unsigned milliseconds)
     ue_status ue_session_end(ue_session *session)
+    ue_status ue_session_let_go(ue_session *session)
     ue_status ue_session_drained(ue_session *session, unsigned milliseconds)
     void ue_session_cancel(ue_session *session)
     ue_status ue_session_take(

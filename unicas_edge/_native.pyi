@@ -126,16 +126,22 @@ class SessionCore:
         background_share: float,
         affine: NDArray[np.float32],
         dtype: str,
+        spool: bytes | None,
+        spool_key: bytes,
     ) -> None: ...
     def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float, given: bool) -> None:
         """Take in a tile of any strides; `given`: the score is the caller's own."""
 
     def skip(self, x: int, y: int) -> None: ...
     def fail(self, x: int, y: int, score: float) -> None: ...
+    def came(self, x: int, y: int) -> bool: ...
     def room(self, milliseconds: int) -> bool:
         """Return whether another tile may be pushed, waiting so long for it."""
 
     def end(self) -> None: ...
+    def let_go(self) -> None:
+        """Close the spool."""
+
     def drained(self, milliseconds: int) -> bool:
         """Return whether all is encoded, waiting so long for it."""
 

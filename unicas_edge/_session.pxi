@@ -28,11 +28,12 @@ cdef class SessionCore:
         double downsample, size_t tile, size_t crop, size_t field, size_t max_tiles,
         size_t token_width, size_t batch, size_t most_ready, size_t most_held, size_t most_open,
         uint8_t cellular_below, uint8_t dark_below, double background_share,
-        const float[::1] affine, str dtype not None,
+        const float[::1] affine, str dtype not None, bytes spool, bytes spool_key not None,
     ):
         cdef size_t k
+        cdef const uint8_t[::1] key = spool_key
         cdef ue_status status
-        must_be([affine.shape[0]], [12])
+        must_be([affine.shape[0], key.shape[0]], [12, 32])
         self.bag = bag
         self.options.struct_size = sizeof(ue_session_options)
         self.options.width, self.options.height = width, height
@@ -48,8 +49,13 @@ cdef class SessionCore:
             self.options.affine[k] = affine[k]
         self.options.dtype = dtype_named(dtype)
         self.options.bag, self.options.capacity = bag.handle, capacity
+        for k in range(32):
+            self.options.spool_key[k] = key[k]
+        if spool is not None:
+            self.options.spool = spool
         with nogil:
             status = ue_session_open(&self.options, &self.handle)
+        self.options.spool = NULL  # the bytes are the caller's
         let(status)
 
     def __dealloc__(self):
@@ -82,6 +88,13 @@ cdef class SessionCore:
             status = ue_session_fail(self.handle, x, y, score)
         let(status)
 
+    def came(self, int64_t x, int64_t y) -> bool:
+        cdef ue_status status
+        with nogil:
+            status = ue_session_came(self.handle, x, y)
+        let(status)
+        return status == UE_OK
+
     def room(self, unsigned milliseconds) -> bool:
         cdef ue_status status
         with nogil:
@@ -105,6 +118,10 @@ cdef class SessionCore:
     def cancel(self) -> None:
         with nogil:
             ue_session_cancel(self.handle)
+
+    def let_go(self) -> None:
+        with nogil:
+            ue_session_let_go(self.handle)
 
     def take(self, out, uint32_t[::1] cells not None, unsigned milliseconds) -> int | None:
         cdef ue_status status

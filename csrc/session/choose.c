@@ -21,6 +21,7 @@ static void drop_crops(ue_session *session, size_t field) {
     struct ue_crop *crop;
     while ((crop = session->fields[field].crops)) {
         session->fields[field].crops = crop->sibling;
+        ue_spool_release(&session->spool, crop->cell);
         ue_crop_rest(&session->crops, crop);
         session->held_count--;
     }

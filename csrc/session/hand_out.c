@@ -15,6 +15,7 @@ static struct ue_crop *next_urgent(ue_session *session) {
         const size_t field = ue_grid_field(&session->grid, crop->cell);
         if (session->fields[field].state != UE_FIELD_DROPPED)
             return crop;
+        ue_spool_release(&session->spool, crop->cell);
         ue_crop_rest(&session->crops, crop);
     }
     return NULL;
@@ -109,8 +110,11 @@ static bool all_finite(const float *token, size_t width) {
 /* A token is kept while its field is open or among the best. */
 static ue_status put(ue_session *session, uint32_t cell, const float *token) {
     const uint8_t state = session->fields[ue_grid_field(&session->grid, cell)].state;
-    if (state == UE_FIELD_DROPPED)
+    if (state == UE_FIELD_DROPPED) {
+        ue_spool_release(&session->spool, cell);
         return UE_OK;
+    }
+    ue_spool_encoded(&session->spool, cell, token);
     const ue_status status = ue_tokens_put(&session->tokens, cell, token);
     if (status == UE_NO_MEMORY)
         return ue_refuse(status, "not enough memory");

@@ -3,6 +3,11 @@
 
 #include <stdlib.h>
 
+int ue_by_rank(const void *a, const void *b) {
+    const struct ue_ranked *left = a, *right = b;
+    return ue_better(*left, *right) ? -1 : ue_better(*right, *left) ? 1 : 0;
+}
+
 static bool above(const struct ue_heap *heap, struct ue_ranked a, struct ue_ranked b) {
     return heap->best_first ? ue_better(a, b) : ue_better(b, a);
 }

@@ -22,6 +22,9 @@ static inline bool ue_better(struct ue_ranked a, struct ue_ranked b) {
     return a.score > b.score || (a.score == b.score && a.field < b.field);
 }
 
+/* The same for qsort. */
+int ue_by_rank(const void *a, const void *b);
+
 /* Make room for one more; false where memory runs out. */
 bool ue_heap_reserve(struct ue_heap *heap);
 /* Room must be there. */

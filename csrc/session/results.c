@@ -4,18 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int by_rank(const void *a, const void *b) {
-    const struct ue_ranked *left = a, *right = b;
-    return ue_better(*left, *right) ? -1 : ue_better(*right, *left) ? 1 : 0;
-}
-
 /* The kept fields in canonical order; NULL where memory runs out. */
 static struct ue_ranked *ranked(const ue_session *session) {
     const size_t count = session->kept.count;
     struct ue_ranked *fields = malloc((count + 1) * sizeof *fields);
     if (fields && count) {
         memcpy(fields, session->kept.entries, count * sizeof *fields);
-        qsort(fields, count, sizeof *fields, by_rank);
+        qsort(fields, count, sizeof *fields, ue_by_rank);
     }
     return fields;
 }

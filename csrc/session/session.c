@@ -57,6 +57,7 @@ static bool allocate(ue_session *session) {
 
 static void release(ue_session *session) {
     ue_tokens_close(&session->tokens);
+    ue_spool_close(&session->spool);
     free(session->kept.entries);
     free(session->ready.entries);
     for (size_t k = 0; session->fields && k < session->grid.field_rows * session->grid.field_cols;
@@ -83,6 +84,7 @@ static ue_session *session_of(const ue_session_options *options, const struct ue
     session->grid = *grid;
     session->cells = grid->rows * grid->cols;
     session->process = ue_process();
+    session->spool.file = UE_NO_FILE;
     session->ready.best_first = true;
     session->crops.bytes = options->crop * options->crop * 3;
     session->tokens.bag = options->bag;
@@ -107,7 +109,17 @@ ue_status ue_session_open(const ue_session_options *options, ue_session **sessio
                     options->field, &grid))
         return ue_refuse(UE_BAD_OPTIONS, "the options of the session are not possible");
     *session = session_of(options, &grid);
-    return *session ? UE_OK : ue_refuse(UE_NO_MEMORY, "not enough memory for the session");
+    if (!*session)
+        return ue_refuse(UE_NO_MEMORY, "not enough memory for the session");
+    ue_status status = ue_spool_open(&(*session)->spool, options, (*session)->cells);
+    if (status == UE_OK && options->spool && !(*session)->spool.fresh)
+        status = ue_session_replay(*session);
+    (*session)->options.spool = NULL; /* the path is the caller's */
+    if (status != UE_OK) {
+        ue_session_destroy(*session);
+        *session = NULL;
+    }
+    return status;
 }
 
 /* In a fork the lock may be held by a thread that is not there; it goes with the process. */
@@ -130,6 +142,17 @@ void ue_session_cancel(ue_session *session) {
     session->ended = session->cancelled = true;
     ue_wake_all(&session->changed);
     ue_unlock(&session->lock);
+}
+
+ue_status ue_session_let_go(ue_session *session) {
+    const ue_status status = ue_session_check(session);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    session->ended = true;
+    ue_spool_close(&session->spool);
+    ue_unlock(&session->lock);
+    return UE_OK;
 }
 
 ue_status ue_session_drained(ue_session *session, unsigned milliseconds) {

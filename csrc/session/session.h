@@ -42,6 +42,13 @@ typedef struct ue_session_options {
     ue_dtype dtype;
     ue_bag *bag; /* for the tokens, with room for `capacity`; it outlives the session */
     size_t capacity;
+    /*
+     * A file that keeps what a killed process would lose, or NULL. One that is there is gone on
+     * with, if it is of the same options and key: of the bundle, and what else the slide depends
+     * on. It stays when the session is destroyed, or lets go of it.
+     */
+    const char *spool;
+    uint8_t spool_key[32];
 } ue_session_options;
 
 /* The pixels of a tile, of any layout: bytes from one row, pixel and channel to the next. */
@@ -67,6 +74,8 @@ ue_status ue_session_push(ue_session *session, const ue_pixels *pixels, int64_t 
                           double score, bool given);
 ue_status ue_session_skip(ue_session *session, int64_t x, int64_t y);
 ue_status ue_session_fail(ue_session *session, int64_t x, int64_t y, double score);
+/* UE_OK where the tile came, UE_BUSY where it did not yet: for one who goes on from a spool. */
+ue_status ue_session_came(ue_session *session, int64_t x, int64_t y);
 
 /* Wait until another tile may be pushed; UE_BUSY after so long. */
 ue_status ue_session_room(ue_session *session, unsigned milliseconds);
@@ -77,6 +86,9 @@ ue_status ue_session_end(ue_session *session);
 ue_status ue_session_drained(ue_session *session, unsigned milliseconds);
 /* End everything, for all threads; may be called from any of them, and again. */
 void ue_session_cancel(ue_session *session);
+
+/* Close the spool, so that another session may have it; no token is kept in it any more. */
+ue_status ue_session_let_go(ue_session *session);
 
 /*
  * Take the best tiles that wait, at most a batch, into planes [batch][3][crop][crop], and their

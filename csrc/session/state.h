@@ -10,6 +10,7 @@
 #include "grid.h"
 #include "heap.h"
 #include "session.h"
+#include "spool.h"
 #include "system/error.h"
 #include "system/threads.h"
 #include "tokens.h"
@@ -47,6 +48,7 @@ struct ue_session {
     size_t held_count, ready_count; /* crops in memory, and those of them that may be encoded */
     size_t encoding, encoded;
     struct ue_tokens tokens;
+    struct ue_spool spool;
 };
 
 /* Keep a sentence for the calling thread. */
@@ -58,7 +60,17 @@ ue_status ue_refuse(ue_status status, const char *format, ...);
 /* UE_ENDED in a fork; UE_NULL_POINTER. */
 ue_status ue_session_check(const ue_session *session);
 
-/* choose.c, under the lock */
+/* All below under the lock. */
+
+/* take_in.c: a crop that is wanted waits for the encoder, or for its field. */
+void ue_hold(ue_session *session, struct ue_crop *crop);
+/* Added in the order of `tiles.field_scores`, to the same bits. */
+double ue_field_score(const ue_session *session, size_t field);
+
+/* replay.c: enter what an old spool holds. */
+ue_status ue_session_replay(ue_session *session);
+
+/* choose.c */
 ue_status ue_settle(ue_session *session, size_t field, double score);
 bool ue_full(const ue_session *session); /* whether the best fields hold enough tiles */
 

@@ -108,15 +108,8 @@ static void record(ue_session *session, const struct arrival *tile) {
 }
 
 /* Without a limit a wanted tile has nothing to wait for; else it waits for its field. */
-static void hold(ue_session *session, size_t field, const struct arrival *tile) {
-    struct ue_crop *crop = tile->crop;
-    if (!crop)
-        return;
-    if (tile->status != UE_TILE_ENCODED) {
-        ue_crop_rest(&session->crops, crop);
-        return;
-    }
-    crop->cell = (uint32_t)tile->cell;
+void ue_hold(ue_session *session, struct ue_crop *crop) {
+    struct ue_field_record *field = &session->fields[ue_grid_field(&session->grid, crop->cell)];
     session->held_count++;
     if (!session->options.max_tiles) {
         ue_queue_add(&session->crops.urgent, crop);
@@ -124,12 +117,11 @@ static void hold(ue_session *session, size_t field, const struct arrival *tile) 
         return;
     }
     ue_queue_add(&session->crops.open, crop);
-    crop->sibling = session->fields[field].crops;
-    session->fields[field].crops = crop;
+    crop->sibling = field->crops;
+    field->crops = crop;
 }
 
-/* Added in the order of `tiles.field_scores`, to the same bits. */
-static double score_of(const ue_session *session, size_t field) {
+double ue_field_score(const ue_session *session, size_t field) {
     const struct ue_field tiles = ue_grid_tiles(&session->grid, field);
     double total = 0;
     for (size_t row = tiles.top; row < tiles.bottom; row++)
@@ -145,18 +137,41 @@ static ue_status enter(ue_session *session, const struct arrival *tile) {
     of->state = UE_FIELD_OPEN;
     of->taken++;
     session->open_tiles++;
-    hold(session, field, tile);
+    if (tile->crop) {
+        tile->crop->cell = (uint32_t)tile->cell;
+        ue_hold(session, tile->crop);
+    }
     const size_t size = ue_field_size(ue_grid_tiles(&session->grid, field));
     const ue_status status =
-        of->taken == size ? ue_settle(session, field, score_of(session, field)) : UE_OK;
+        of->taken == size ? ue_settle(session, field, ue_field_score(session, field)) : UE_OK;
     ue_wake_all(&session->changed);
     return status;
 }
 
-/* All that a tile needs under the lock; its crop is the session's again where it is refused. */
+static ue_status keep(ue_session *session, const struct arrival *tile) {
+    const struct ue_entry entry = {
+        .status = (uint8_t)tile->status,
+        .pushed = tile->pushed,
+        .given = tile->given,
+        .cellular = tile->cellular,
+        .focus = tile->focus,
+        .score = tile->score,
+    };
+    const uint8_t *pixels = tile->crop ? tile->crop->pixels : NULL;
+    return ue_spool_keep(&session->spool, (uint32_t)tile->cell, entry, pixels);
+}
+
+/* All that a tile needs under the lock. Pixels that are not wanted, or of a tile that is refused,
+ * are the session's memory again. */
 static ue_status take_in(ue_session *session, struct arrival *tile) {
     ue_lock(&session->lock);
     ue_status status = admit(session, tile);
+    if (tile->crop && (status != UE_OK || tile->status != UE_TILE_ENCODED)) {
+        ue_crop_rest(&session->crops, tile->crop);
+        tile->crop = NULL;
+    }
+    if (status == UE_OK)
+        status = keep(session, tile);
     if (status == UE_OK)
         status = enter(session, tile);
     else if (tile->crop)
@@ -200,6 +215,18 @@ ue_status ue_session_fail(ue_session *session, int64_t x, int64_t y, double scor
     return status == UE_OK ? take_in(session, &tile) : status;
 }
 
+ue_status ue_session_came(ue_session *session, int64_t x, int64_t y) {
+    struct arrival tile = {.x = x, .y = y};
+    ue_status status = begin(session, &tile);
+    if (status != UE_OK)
+        return status;
+    ue_lock(&session->lock);
+    if (session->status[tile.cell] == UE_TILE_UNSEEN)
+        status = ue_refuse(UE_BUSY, "the tile did not come yet");
+    ue_unlock(&session->lock);
+    return status;
+}
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 /* Fields that are as complete as they will be, in whatever order. */
@@ -208,7 +235,7 @@ static ue_status settle_open(ue_session *session) {
     const size_t fields = session->grid.field_rows * session->grid.field_cols;
     for (size_t field = 0; field < fields && status == UE_OK; field++)
         if (session->fields[field].state == UE_FIELD_OPEN)
-            status = ue_settle(session, field, score_of(session, field));
+            status = ue_settle(session, field, ue_field_score(session, field));
     return status;
 }
 

@@ -241,6 +241,8 @@ def test_impossible_sessions_are_refused(aggregator, change):
         "background_share": 0.003,
         "affine": np.eye(3, 4, dtype="f4").ravel(),
         "dtype": "float32",
+        "spool": None,
+        "spool_key": bytes(32),
     }
     bag = aggregator.bag(4).native
     _native.SessionCore(bag, **facts, **more)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,13 @@ class Limits(NamedTuple):
     ready: int
     pixels: int
     open_tiles: int
+
+
+class Spool(NamedTuple):
+    """A file that keeps what a killed process would lose, and the SHA-256 of whose it is."""
+
+    path: Path
+    key: bytes
 
 
 class Progress(NamedTuple):
@@ -69,6 +78,7 @@ class Core:
         encoder: Encoder,
         normaliser: Normaliser,
         limits: Limits,
+        spool: Spool | None = None,
     ) -> None:
         self._grid = grid
         cells = grid.rows * grid.cols
@@ -95,6 +105,8 @@ class Core:
                 background_share=BACKGROUND_SHARE,
                 affine=normaliser.affine,
                 dtype=normaliser.dtype.name,
+                spool=os.fsencode(spool.path) if spool else None,
+                spool_key=spool.key if spool else bytes(32),
             )
 
     def planned(self) -> list[Cell]:

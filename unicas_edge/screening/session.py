@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,9 @@ from unicas_edge.screening.session_options import (
     checked_score,
     checked_scores,
     checked_tile,
+    earlier_causes,
     place,
+    spool_of,
     unnamed,
 )
 from unicas_edge.screening.tile_record import MAX_CAUSES, scores_of, unread_share
@@ -70,6 +73,12 @@ class Session:
     [rows, cols] are the content scores of the whole grid where they are known beforehand, so that
     the cells of tiles that will not be pushed can be estimated.
 
+    `spool` names a file that keeps what a killed program would lose. Opened with one that is there,
+    of the same slide, bundle, engine and colours, the session goes on where that one was: `came`
+    says which tiles it has, and the result is the same. `close` removes it after `finish`, so store
+    the result before. It takes no more room than the session's memory. `SessionError` for a file
+    that is of something else, damaged, or in use.
+
     `encoder`, `aggregator` and `knowledge` may be shared by many sessions, one after another or at
     once. One that is forgotten frees its threads when it is collected; a fork gets a
     `SessionError`.
@@ -92,6 +101,7 @@ class Session:
         queue_batches: int | None = None,
         knowledge: Knowledge | None = None,
         scores: NDArray[np.float64] | None = None,
+        spool: str | Path | None = None,
     ) -> None:
         self.colour = colour or UNCHANGED
         self.grid = grid_for(bundle, width, height, um_px)
@@ -112,15 +122,22 @@ class Session:
         self.normaliser = Normaliser(spec.mean, spec.std, self.colour.matrix, spec.dtype)
         ready = (queue_batches or 0) * self.encoder.batch_size
         limits = Limits(ready, MAX_PENDING_BYTES, MAX_OPEN_TILES)
+        self._spool = None if spool is None else Path(spool)
         self._core = Core(
-            self.grid, self.max_tiles, self._aggregator, self.encoder, self.normaliser, limits
+            self.grid,
+            self.max_tiles,
+            self._aggregator,
+            self.encoder,
+            self.normaliser,
+            limits,
+            self._spool and spool_of(self._spool, bundle, self.slide, self.encoder, self.colour),
         )
-        self._causes: dict[Cell, str] = {}
+        self._causes = earlier_causes(self._core.seen()) if self._spool else {}
         self._encoding = Encoding(self._core.native, self.encoder, self.grid)
         self._crew = encoding_crew(self.encoder, self._encoding, self._encoding.encode)
         weakref.finalize(self, self._crew.stop).atexit = False  # the crew's own end waits for it
         self._begin = time.perf_counter()
-        self._finished = False
+        self._finished = self._done = False
 
     def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float | None = None) -> None:
         """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
@@ -150,6 +167,14 @@ class Session:
             self._core.native.fail(*place(x, y), score)
         if len(self._causes) < MAX_CAUSES:
             self._causes[self.grid.cell_at(x, y)] = cause
+
+    def came(self, x: int, y: int) -> bool:
+        """Return whether the tile at level-0 (x, y) was pushed, skipped or failed already.
+
+        For one who goes on from a spool.
+        """
+        with self._told():
+            return self._core.native.came(*place(x, y))
 
     def ready(self) -> bool:
         """Return whether a push would not wait: for one who must not."""
@@ -199,6 +224,7 @@ class Session:
         result = diagnose(self._context(engine), self._evidence())
         timings["aggregate"] = time.perf_counter() - begin
         self.bundle.check_unchanged()
+        self._done = True
         return result.model_copy(update={"timings_seconds": timings})
 
     def _context(self, engine: Engine) -> Context:
@@ -237,6 +263,9 @@ class Session:
         self._crew.join()
         if self._owns_encoder:
             self.encoder.close()
+        self._core.native.let_go()
+        if self._done and self._spool:
+            self._spool.unlink(missing_ok=True)
 
     def __enter__(self) -> Session:
         return self

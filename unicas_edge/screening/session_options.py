@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import operator
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unicas_edge import __version__
 from unicas_edge.bundle import Bundle
 from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.engines import Encoder
 from unicas_edge.errors import SessionError
 from unicas_edge.result import SlideInfo
+from unicas_edge.screening.core import Spool
+from unicas_edge.screening.tile_record import MAX_CAUSES, Status
 from unicas_edge.tiles import colour
-from unicas_edge.tiles.grid import Grid
+from unicas_edge.tiles.grid import Cell, Grid
 from unicas_edge.tiles.normalise import centre_crop
 from unicas_edge.tiles.quality import luma_score
 
@@ -76,6 +83,27 @@ def checked_scores(grid: Grid, scores: NDArray[np.floating[Any]]) -> NDArray[np.
     if not np.isfinite(found).all() or (found < 0).any():
         raise SessionError("content scores must be finite and not negative")
     return found.astype(np.float64)
+
+
+def spool_of(
+    path: Path, bundle: Bundle, slide: SlideInfo, encoder: Encoder, fit: colour.ColourFit
+) -> Spool:
+    """Return the spool of a session: whose it is depends on all that its tokens depend on."""
+    parts = {
+        "version": __version__,
+        "bundle": bundle.digest,
+        "slide": slide.model_dump(mode="json"),
+        "encoder": [encoder.name, encoder.version, encoder.precision, encoder.device],
+        "colour": [fit.mode, np.asarray(fit.matrix).tolist()],
+    }
+    return Spool(path, hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest())
+
+
+def earlier_causes(seen: NDArray[np.void]) -> dict[Cell, str]:
+    """Return what can still be said of tiles that failed before a session went on from a spool."""
+    failed = np.argwhere(seen["status"] == Status.FAILED)[:MAX_CAUSES]
+    cause = "could not be read; why is not known, as the program was started again since"
+    return dict.fromkeys(((row, col) for row, col in failed.tolist()), cause)
 
 
 def unnamed(width: int, height: int, um_px: float) -> SlideInfo:
