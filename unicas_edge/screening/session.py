@@ -130,7 +130,7 @@ class Session:
             self.encoder,
             self.normaliser,
             limits,
-            self._spool and spool_of(self._spool, bundle, self.slide, self.encoder, self.colour),
+            spool_of(self._spool, bundle, self.slide, self.encoder, self.colour),
         )
         self._causes = earlier_causes(self._core.seen()) if self._spool else {}
         self._encoding = Encoding(self._core.native, self.encoder, self.grid)

@@ -86,9 +86,11 @@ def checked_scores(grid: Grid, scores: NDArray[np.floating[Any]]) -> NDArray[np.
 
 
 def spool_of(
-    path: Path, bundle: Bundle, slide: SlideInfo, encoder: Encoder, fit: colour.ColourFit
-) -> Spool:
+    path: Path | None, bundle: Bundle, slide: SlideInfo, encoder: Encoder, fit: colour.ColourFit
+) -> Spool | None:
     """Return the spool of a session: whose it is depends on all that its tokens depend on."""
+    if path is None:
+        return None
     parts = {
         "version": __version__,
         "bundle": bundle.digest,
