@@ -78,4 +78,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info unicas_edge/_native.c unicas_edge/*.so
+	rm -rf $(VENV) build dist *.egg-info unicas_edge/_native.c unicas_edge/*.so unicas_edge/lib unicas_edge/include

@@ -35,7 +35,7 @@ FLOORS = [
     ["engines", "aggregator", "adequacy", "slide"],
     ["models", "report", "schemas", "tiles", "profiles"],
     ["bundle", "result"],
-    ["core"],
+    ["core", "config"],
     ["errors", "_native", "version"],
 ]
 #: Who alone may import a library: the beginning of a module's name.

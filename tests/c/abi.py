@@ -1,0 +1,69 @@
+"""The binary interface of the C library, read off its header: ``python -m tests.c.abi``.
+
+Functions as they are declared; sizes of structs and places of their fields, and values of
+constants, as a compiler has them on a 64-bit machine. ``csrc/abi.txt`` is what was promised.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.places import ROOT
+
+INCLUDE = ROOT / "csrc/include"
+PROMISED = ROOT / "csrc/abi.txt"
+
+
+def plain_header() -> str:
+    """The header without comments and directives, in single spaces."""
+    text = re.sub(r"/\*.*?\*/", " ", (INCLUDE / "unicas_edge.h").read_text(), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return " ".join(" ".join(lines).split())
+
+
+def functions(header: str) -> list[str]:
+    return sorted(re.findall(r"UE_API ([^;]+);", header))
+
+
+def fields(body: str) -> Iterator[str]:
+    for declared in filter(None, map(str.strip, body.split(";"))):
+        for name in declared.split(","):
+            yield re.findall(r"\w+", re.sub(r"\[.*?\]", "", name))[-1]
+
+
+def program(header: str) -> str:
+    """A C program that prints a line for each struct, field and constant."""
+    said = []
+    for body, name in re.findall(r"typedef struct \w+ {(.*?)} (\w+);", header):
+        said.append(f'printf("struct {name} %zu\\n", sizeof({name}));')
+        said += [
+            f'printf("field {name}.{field} %zu %zu\\n", offsetof({name}, {field}), '
+            f"sizeof((({name} *)0)->{field}));"
+            for field in fields(body)
+        ]
+    for body in re.findall(r"typedef enum \w+ {(.*?)} \w+;", header):
+        names = [part.split("=")[0].strip() for part in body.split(",")]
+        said += [f'printf("constant {name} %d\\n", (int){name});' for name in filter(None, names)]
+    lines = "\n    ".join(said)
+    return (
+        '#include "unicas_edge.h"\n#include <stddef.h>\n#include <stdio.h>\n\n'
+        f"int main(void) {{\n    {lines}\n    return 0;\n}}\n"
+    )
+
+
+def interface(compiler: str = "cc") -> str:
+    header = plain_header()
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder) / "abi.c", Path(folder) / "abi"
+        source.write_text(program(header))
+        subprocess.run([compiler, f"-I{INCLUDE}", source, "-o", output], check=True)
+        measured = subprocess.run([output], check=True, capture_output=True, text=True).stdout
+    return "".join(f"function {one}\n" for one in functions(header)) + measured
+
+
+if __name__ == "__main__":
+    PROMISED.write_text(interface())
