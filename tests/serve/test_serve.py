@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -209,6 +210,50 @@ def test_a_body_without_a_length_is_bounded_too(client):
         f"{path}/tile", params={"x": 0, "y": 0}, content=endless(), headers=own | RAW
     )
     assert answer.status_code == 413
+
+
+def test_a_message_without_a_length_is_bounded_too(client):
+    def endless():
+        for _ in range(1000):
+            yield b" " * 4096
+
+    answer = client.post("/v1/sessions", content=endless(), headers={"Content-Type": "text/json"})
+    assert answer.status_code == 413
+    assert set(answer.json()) == {"error", "message"}
+
+
+@pytest.mark.parametrize(
+    ("path", "ends"),
+    [("/v1/sessions", "hang"), ("/v1/sessions", "gone"), ("/v1/colour", "hang")],
+)
+def test_a_client_that_stops_in_a_body_is_not_waited_for(models, monkeypatch, path, ends):
+    monkeypatch.setattr("unicas_edge.serve.body.SECONDS", 0.05)
+    monkeypatch.setattr("unicas_edge.serve.pixels.SECONDS", 0.05)
+    app, answers = make_app(Registry(models, Limits()), None), []
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        if ends == "hang":
+            await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        answers.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    about = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+    }
+    begin = time.monotonic()
+    asyncio.run(app(about | {"raw_path": path.encode(), "http_version": "1.1"}, receive, send))
+    assert time.monotonic() - begin < 30
+    assert answers[0]["status"] in {408, 413}
 
 
 def test_a_session_is_its_client_s_alone(client):

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from unicas_edge import __version__
 from unicas_edge.errors import EngineError, ServiceError, SessionError, SpacingError, UnicasError
 from unicas_edge.screening.session_options import fit_colour
+from unicas_edge.serve.body import BoundedBodies
 from unicas_edge.serve.files import file_of
 from unicas_edge.serve.messages import (
     Colour,
@@ -74,6 +75,7 @@ def make_app(registry: Registry, token: str | None) -> FastAPI:
         (f"{one}/files/{{name}}", service.file, "GET", 200),
     ):
         add(path, work, methods=[method], status_code=code, responses=refused)
+    app.add_middleware(BoundedBodies, with_pixels=_with_pixels)
     app.add_exception_handler(UnicasError, service.refuse)
     app.add_exception_handler(RequestValidationError, service.refuse)
     return app
@@ -88,6 +90,10 @@ def status_of(error: Exception) -> int:
     if isinstance(error, SessionError):
         return 409
     return 503 if isinstance(error, EngineError) else 500
+
+
+def _with_pixels(path: str) -> bool:
+    return path.endswith("/tile") or path == "/v1/colour"
 
 
 def _bearer(authorization: Authorization = "") -> str:

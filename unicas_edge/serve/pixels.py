@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import simplejpeg
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import ServiceError
+from unicas_edge.serve.body import SECONDS
 
 JPEG, RAW = "image/jpeg", "application/octet-stream"
 #: Views of packed bytes as RGB, by the order of the channels.
@@ -15,15 +19,21 @@ ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """Return a request's body; `ServiceError` 413 for one of more bytes."""
+    """Return a request's body; `ServiceError` 413 for one of more bytes, 408 for a slow one."""
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated) > most:
         raise ServiceError(f"a body may have {most:,} bytes", 413)
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise ServiceError(f"a body may have {most:,} bytes", 413)
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise ServiceError(f"a body may have {most:,} bytes", 413)
+    except TimeoutError:
+        raise ServiceError(f"a body may take {SECONDS:g} seconds", 408) from None
+    except ClientDisconnect:
+        raise ServiceError("the client is gone", 400) from None
     return bytes(body)
 
 
