@@ -26,6 +26,7 @@ _WRITERS: dict[str, tuple[Callable[[Path, SlideResult], None], str]] = {
     ANNOTATIONS: (write_geojson, "application/geo+json"),
 }
 NAMES = (RESULT, *_WRITERS)
+MEDIA_TYPES = ("application/json", *(kind for _, kind in _WRITERS.values()))
 
 
 def file_of(result: SlideResult, name: str) -> tuple[bytes, str]:

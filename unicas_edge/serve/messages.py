@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from unicas_edge.screening.core import Progress
 from unicas_edge.tiles.colour import ColourFit
 
+#: Grey levels, or factors of them.
+Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]
+Row = Annotated[list[Coefficient], Field(min_length=4, max_length=4)]
 State = Literal["open", "finishing", "done", "failed"]
 
 
@@ -26,8 +29,8 @@ class Colour(Message):
     """
 
     mode: str = Field(max_length=64)
-    matrix: list[list[float]] = Field(min_length=3, max_length=3)
-    pixels_used: int = Field(ge=0)
+    matrix: list[Row] = Field(min_length=3, max_length=3)
+    pixels_used: int = Field(ge=0, le=2**53)
     warnings: list[str] = Field(default=[], max_length=16)
 
     @classmethod
@@ -41,9 +44,7 @@ class Colour(Message):
         )
 
     def fit(self) -> ColourFit:
-        """Return the fit; ValueError where the matrix is none."""
-        if any(len(row) != 4 for row in self.matrix):
-            raise ValueError("matrix must be 3 rows of 4 numbers")
+        """Return the fit."""
         matrix = np.array(self.matrix, np.float64)
         return ColourFit(self.mode, matrix, self.pixels_used, tuple(self.warnings))
 
