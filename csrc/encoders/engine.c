@@ -115,7 +115,6 @@ ue_status ue_engine_plan(struct ue_engine *engine, const struct ue_request *requ
     engine->width = source->width;
     engine->dtype = source->dtype;
     engine->precision = precision_of(source->precision);
-    engine->process = ue_process();
     plan_batches(engine, options, gpu);
     const double bytes = 12.0 * (double)UE_MAX_BATCH * (double)engine->crop * (double)engine->crop;
     return bytes < (double)SIZE_MAX / 2

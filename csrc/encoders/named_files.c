@@ -40,15 +40,18 @@ static ue_status unreadable(const struct walk *walk, const char *why) {
                            walk->what, why);
 }
 
+/* A number of more than 64 bits counts as the largest there is: no message is so long. */
 static bool varint(struct span *span, uint64_t *value) {
+    bool large = false;
     *value = 0;
     for (unsigned shift = 0; shift < 70 && span->at < span->end; shift += 7) {
         const unsigned char byte = *span->at++;
-        if (shift == 63 && byte > 1)
-            return false;
+        large = large || (shift == 63 && (byte & 0x7e));
         *value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
+        if (byte < 0x80) {
+            *value = large ? UINT64_MAX : *value;
             return true;
+        }
     }
     return false;
 }

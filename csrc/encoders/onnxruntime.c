@@ -485,6 +485,7 @@ ue_status ue_encoder_open_onnxruntime(const ue_encoder_source *source,
     if (!session)
         return ue_encoder_fail(UE_NO_MEMORY, "not enough memory for the encoder");
     session->provider = provider;
+    session->engine.process = ue_process();
     status = ue_engine_plan(&session->engine, &request, provider->gpu);
     if (!status)
         status = start(session, &request);
