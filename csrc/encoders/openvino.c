@@ -145,8 +145,10 @@ static ue_status open_model(struct ue_openvino *own, const struct ue_request *re
                                  "%s: OpenVINO has no fp16 on a CPU, it would be "
                                  "bf16; use fp32 or bf16",
                                  own->engine.what);
+    if (status)
+        return status;
     widen_batch(&own->engine);
-    return status ? status : ue_openvino_start(own, request);
+    return ue_openvino_start(own, request);
 }
 
 ue_status ue_encoder_open_openvino(const ue_encoder_source *source,

@@ -3,7 +3,7 @@
  * as there are workers, and one more. Arguments are KEY=VALUE; prints what the encoder says of
  * itself, or the status and the sentence of what failed (exit code 3).
  *
- *     engine=onnxruntime|openvino mode=encode|interrupt|fork library= path= bytes=FILE
+ *     engine=onnxruntime|openvino mode=encode|interrupt|endless|fork library= path= bytes=FILE
  *     weights=NAME:FILE crop= width= dtype= precision= threads= workers= batch= provider=
  *     tiles=FILE out=FILE
  */
@@ -22,7 +22,9 @@ static ue_encoder encoder = {.struct_size = sizeof encoder};
 static const unsigned char *tiles;
 static float *tokens;
 static size_t count;
+static void *model, *weight_bytes, *tile_bytes; /* what was read, to be freed */
 static atomic_size_t next, ended, done;
+static bool endless; /* the model returns when it is interrupted alone */
 
 static const char *value(int argc, char **argv, const char *key) {
     const size_t length = strlen(key);
@@ -75,8 +77,11 @@ static void *encode_some(void *unused) {
             memcpy(tokens + (first + row) * encoder.width, out + row * encoder.width,
                    encoder.width * sizeof *out);
     }
-    if (status)
-        exit(said(status));
+    if (status) {
+        said(status);
+        fflush(stdout);
+        _exit(3); /* whatever the other threads do */
+    }
     free(planes);
     free(out);
     return unused;
@@ -106,7 +111,7 @@ static void each_thread(void *(*work)(void *), bool interrupt) {
         CHECK(!pthread_create(&threads[k], NULL, work, NULL), "thread %zu", k);
     while (interrupt && atomic_load(&ended) < many) {
         usleep(20000);
-        if (atomic_load(&done))
+        if (endless || atomic_load(&done))
             encoder.interrupt(encoder.self);
     }
     for (size_t k = 0; k < many; k++)
@@ -139,7 +144,7 @@ static ue_status open_encoder(int argc, char **argv, ue_encoder_file *weights) {
     ue_encoder_options options = {.struct_size = sizeof options};
     const char *engine = value(argc, argv, "engine"), *bytes = value(argc, argv, "bytes");
     source.path = value(argc, argv, "path");
-    source.bytes = bytes ? read_whole(bytes, &source.size) : NULL;
+    source.bytes = model = bytes ? read_whole(bytes, &source.size) : NULL;
     source.weights = weights;
     source.weights_count = weights->name ? 1 : 0;
     source.crop = number(argc, argv, "crop");
@@ -162,14 +167,24 @@ static ue_encoder_file read_weights(char *text) {
     if (colon) {
         *colon = '\0';
         file = (ue_encoder_file){text, NULL, 0};
-        file.bytes = read_whole(colon + 1, &file.size);
+        file.bytes = weight_bytes = read_whole(colon + 1, &file.size);
     }
     return file;
 }
 
+static void free_all(void) {
+    free(model);
+    free(weight_bytes);
+    free(tile_bytes);
+    free(tokens);
+}
+
 static void use(const char *mode, const char *out) {
-    if (!strcmp(mode, "interrupt"))
+    endless = !strcmp(mode, "endless");
+    if (endless || !strcmp(mode, "interrupt"))
         each_thread(encode_on, true);
+    if (endless)
+        return;
     if (!strcmp(mode, "fork"))
         check_fork();
     each_thread(encode_some, false); /* after an interrupt too */
@@ -183,12 +198,13 @@ int main(int argc, char **argv) {
     if (status) {
         CHECK(!encoder.encode && !encoder.self, "a table that is not empty");
         ue_encoder_close(&encoder);
+        free_all();
         return said(status);
     }
     printf("%s %s %s %s %zu %zu %zu %s\n", encoder.name, encoder.version, encoder.precision,
            encoder.device, encoder.batch, encoder.workers, encoder.threads,
            encoder.unverified ? "unverified" : "reference");
-    tiles = read_whole(value(argc, argv, "tiles"), &size);
+    tiles = tile_bytes = read_whole(value(argc, argv, "tiles"), &size);
     count = size / tile_size();
     tokens = calloc(count * encoder.width, sizeof *tokens);
     use(value(argc, argv, "mode"), value(argc, argv, "out"));
@@ -196,5 +212,6 @@ int main(int argc, char **argv) {
     ue_encoder_close(&encoder);
     CHECK(ue_encoder_encode(&encoder, tiles, tokens) == UE_BAD_OPTIONS, "it is closed");
     CHECK(strstr(ue_encoder_error(), "closed"), "%s", ue_encoder_error());
+    free_all();
     return 0;
 }
