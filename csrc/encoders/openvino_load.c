@@ -19,7 +19,7 @@
 static ue_status no_runtime(const char *why) {
     return ue_encoder_fail(
         UE_NO_RUNTIME,
-        "openvino: %s; install OpenVINO 2024.0 or newer, or give the path of its "
+        "openvino: %s; install OpenVINO 2025.0 or newer, or give the path of its "
         "C library in options.library",
         why);
 }

@@ -3,7 +3,7 @@
  *
  * An encoder is a table of functions. A host may fill one of its own; two are built in, which load
  * their runtime when they are opened and are linked with none: ONNX Runtime (1.18 or newer) and
- * OpenVINO (2024.0 or newer), by their C interfaces.
+ * OpenVINO (2025.0 or newer), by their C interfaces.
  *
  *     ue_encoder encoder = {.struct_size = sizeof encoder};
  *     ue_encoder_source source = {.struct_size = sizeof source, .path = "encoder.onnx",
