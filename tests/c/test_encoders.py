@@ -31,6 +31,7 @@ from tests.support.places import ROOT
 from tests.support.weights_beside import bundle_with_weights_beside
 from tests.support.weights_file import run
 from unicas_edge.bundle import Bundle
+from unicas_edge.engines.base import activation_bytes, plan_batches
 from unicas_edge.errors import EngineError
 
 __all__ = ["ask", "build", "environment", "refused", "small", "tiny"]  # fixtures
@@ -160,6 +161,37 @@ def test_workers_are_as_many_as_asked_for(ask, tiny, workers):
     assert said.split()[5:7] == [str(workers), "3"]
     _, _, wanted = ask("onnxruntime", tiles, path=path, width=64)
     np.testing.assert_allclose(tokens, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", LIBRARIES)
+def test_a_runtime_is_found_by_its_usual_name(ask, small, tmp_path, engine):
+    found = library(engine)
+    usual = {"onnxruntime": "libonnxruntime.so.1", "openvino": "libopenvino_c.so"}[engine]
+    (tmp_path / usual).symlink_to(found)
+    where = f"{tmp_path}:{found.parent}"
+    code, said, _ = ask(
+        engine, tiles_of(8), path=small(), width=3, library=None, path_of_libraries=where
+    )
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("megabytes", [1, 40, 200])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_workers_and_batches_are_planned_as_in_python(ask, small, threads, megabytes, batch):
+    path, memory = small(shape=("batch", 3, 224, 224)), megabytes << 20
+    workers, each, size = plan_batches(threads, activation_bytes(224, 3), memory, batch)
+    code, said, _ = ask(
+        "onnxruntime",
+        tiles_of(224),
+        path=path,
+        width=3,
+        threads=threads,
+        batch=batch,
+        memory=memory,
+    )
+    assert code == 0, said
+    assert said.split()[4:7] == [str(size), str(workers), str(workers * each)]
 
 
 # ---- the example --------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def ask(build, environment, tmp_path):
     """Run the driver: (exit code, what it says in words, the tokens it wrote)."""
     program = build("test_encoders.c", SANITIZED, sources=SOURCES, link=LINK)
 
-    def ask(engine, tiles, *, mode="encode", loud=False, **changes):
+    def ask(engine, tiles, *, mode="encode", loud=False, path_of_libraries=None, **changes):
         tiles.tofile(tmp_path / "tiles")
         values = {
             "engine": engine,
@@ -77,8 +77,11 @@ def ask(build, environment, tmp_path):
             "tiles": tmp_path / "tiles",
             "out": tmp_path / "out",
         }
-        arguments = [f"{key}={value}" for key, value in (values | changes).items()]
+        known = {key: value for key, value in (values | changes).items() if value is not None}
+        arguments = [f"{key}={value}" for key, value in known.items()]
         own = environment | ({"ASAN_OPTIONS": "detect_leaks=0"} if loud else {})
+        if path_of_libraries:
+            own |= {"LD_LIBRARY_PATH": path_of_libraries}
         done = subprocess.run(
             [program, *arguments], capture_output=True, text=True, env=own, check=False
         )
