@@ -22,7 +22,8 @@ from unicas_edge.errors import EngineError
 __all__ = ["build"]  # the fixture that compiles
 pytestmark = pytest.mark.slow
 
-#: As enum ue_precision has them.
+#: As the enums of choice.h have them.
+BACKENDS_IN_C = ("onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt")
 PRECISIONS = ("int8", "int8w", "bf16", "fp16", "fp32")
 ISAS = ("x86_64", "x86_64+avx2")
 FIGURES = (
@@ -135,13 +136,8 @@ def kind_of(backend, precision, sha256):
     return [BACKENDS_IN_C.index(backend), PRECISIONS.index(precision), short(sha256)]
 
 
-#: As enum ue_backend has them: the rows of the registry, in their order.
-BACKENDS_IN_C = ("onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt")
-
-
 def short(sha256):
-    """The driver's words are short; the last digits differ."""
-    return sha256[-8:]
+    return sha256[-8:]  # the driver's words are short
 
 
 def evidence_of(found):
