@@ -52,6 +52,10 @@ LIBRARY, SONAME = {
 }.get(sys.platform, ("", []))
 
 
+#: dlopen has a library of its own where the C library is old.
+LIBRARIES = ["m", "dl"] if sys.platform == "linux" else ["m"]
+
+
 class BuildNative(build_ext):
     """Compiles csrc once, for the extension and for the library."""
 
@@ -81,10 +85,11 @@ class BuildNative(build_ext):
         self.compiler.link_shared_object(
             objects,
             str(package / "lib" / LIBRARY),
-            libraries=["m"],
+            libraries=LIBRARIES,
             extra_postargs=[*SONAME, "-pthread"],
         )
-        shutil.copy("csrc/include/unicas_edge.h", package / "include")
+        for header in Path("csrc/include").glob("*.h"):
+            shutil.copy(header, package / "include")
 
 
 native = Extension(
@@ -101,6 +106,7 @@ native = Extension(
         ("UE_VERSION", str((MAJOR << 16) + (MINOR << 8) + PATCH)),
     ],
     extra_compile_args=FLAGS,
+    libraries=LIBRARIES if CARRIED else [],
     extra_link_args=HIDE.get(sys.platform, []),
     py_limited_api=True,
 )

@@ -39,6 +39,12 @@ const char *ue_status_text(ue_status status) {
         return "what is waited for has not happened yet";
     case UE_ENDED:
         return "the session is finished, cancelled, or another process's";
+    case UE_NO_RUNTIME:
+        return "the encoder's runtime is not installed, or lacks what is needed";
+    case UE_BAD_MODEL:
+        return "the encoder's model cannot be loaded, or is not what was expected";
+    case UE_RUN_FAILED:
+        return "the encoder's runtime failed";
     }
     return "unknown status";
 }

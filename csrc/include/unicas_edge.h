@@ -1,5 +1,5 @@
 /*
- * unicas_edge.h: the kernels of unicas-edge.
+ * unicas_edge.h: the kernels of unicas-edge; for encoders see unicas_edge_encoder.h.
  *
  * Pixels: uint8 RGB, interleaved (HWC), origin top left. Rows lie `row_stride` bytes apart; the
  * stride may be larger than 3 * width (a crop of a larger image) or negative (a flipped one).
@@ -65,7 +65,10 @@ typedef enum ue_status {
     UE_OVERFLOW,        /* the logits are not finite: tokens too large, or damaged weights */
     UE_BAD_TILE,        /* no tile of the grid, one that came before, or no score */
     UE_BUSY,            /* what is waited for has not happened yet: ask again */
-    UE_ENDED            /* the session is finished, cancelled, or another process's */
+    UE_ENDED,           /* the session is finished, cancelled, or another process's */
+    UE_NO_RUNTIME,      /* an encoder's runtime is not installed, or lacks what is needed */
+    UE_BAD_MODEL,       /* an encoder's model cannot be loaded, or is not what was expected */
+    UE_RUN_FAILED       /* an encoder's runtime failed to run its model */
 } ue_status;
 
 typedef enum ue_dtype {

@@ -15,12 +15,14 @@ from pathlib import Path
 from tests.support.places import ROOT
 
 INCLUDE = ROOT / "csrc/include"
+HEADERS = ("unicas_edge.h", "unicas_edge_encoder.h")
 PROMISED = ROOT / "csrc/abi.txt"
 
 
 def plain_header() -> str:
-    """The header without comments and directives, in single spaces."""
-    text = re.sub(r"/\*.*?\*/", " ", (INCLUDE / "unicas_edge.h").read_text(), flags=re.DOTALL)
+    """The headers without comments and directives, in single spaces."""
+    whole = "\n".join((INCLUDE / name).read_text() for name in HEADERS)
+    text = re.sub(r"/\*.*?\*/", " ", whole, flags=re.DOTALL)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return " ".join(" ".join(lines).split())
 
@@ -31,6 +33,9 @@ def functions(header: str) -> list[str]:
 
 def fields(body: str) -> Iterator[str]:
     for declared in filter(None, map(str.strip, body.split(";"))):
+        if pointer := re.search(r"\(\*(\w+)\)", declared):  # to a function
+            yield pointer[1]
+            continue
         for name in declared.split(","):
             yield re.findall(r"\w+", re.sub(r"\[.*?\]", "", name))[-1]
 
@@ -50,7 +55,7 @@ def program(header: str) -> str:
         said += [f'printf("constant {name} %d\\n", (int){name});' for name in filter(None, names)]
     lines = "\n    ".join(said)
     return (
-        '#include "unicas_edge.h"\n#include <stddef.h>\n#include <stdio.h>\n\n'
+        '#include "unicas_edge_encoder.h"\n#include <stddef.h>\n#include <stdio.h>\n\n'
         f"int main(void) {{\n    {lines}\n    return 0;\n}}\n"
     )
 

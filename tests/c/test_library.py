@@ -26,7 +26,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 
 pytestmark = pytest.mark.slow
 
-HEADER = (ROOT / "csrc/include/unicas_edge.h").read_text()
+HEADER = "\n".join(p.read_text() for p in sorted((ROOT / "csrc/include").glob("*.h")))
 EXAMPLE = ROOT / "examples/c"
 TILES = 41
 

@@ -1,9 +1,8 @@
-/* A matrix as it is stored, and its half-precision numbers as float32. */
+/* A matrix as it is stored. */
 #ifndef UE_MATRIX_H
 #define UE_MATRIX_H
 
-#include <stdint.h>
-#include <string.h>
+#include "system/half.h"
 
 /* How an expert's matrix is stored; it is always multiplied in float32. */
 enum ue_storage { UE_STORED_F32, UE_STORED_F16, UE_STORED_BF16, UE_STORED_I8, UE_STORAGES };
@@ -14,29 +13,5 @@ struct ue_matrix {
     const float *scale; /* of UE_STORED_I8, one a row; NULL otherwise */
     enum ue_storage storage;
 };
-
-/*
- * binary16 to float32. A subnormal half is a whole number of 2^-24 and a normal float32, so nothing
- * here depends on whether the host's threads flush denormals.
- */
-static inline float ue_from_half(uint16_t half) {
-    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
-    if (rest < 0x0400) {
-        const float magnitude = (float)rest * 0x1p-24f;
-        return sign ? -magnitude : magnitude;
-    }
-    const uint32_t rebias = rest >= 0x7c00 ? 0x70000000 : 0x38000000; /* infinities and NaNs too */
-    const uint32_t bits = sign | ((rest << 13) + rebias);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline float ue_from_bfloat(uint16_t bfloat) {
-    const uint32_t bits = (uint32_t)bfloat << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 #endif
