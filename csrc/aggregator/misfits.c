@@ -8,9 +8,7 @@ static const char advice[] = ". Export them again with their own configuration";
 
 enum { SHOWN = 3 };
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 3, 4)))
-#endif
+UE_PRINTF(3, 4)
 static void note(struct ue_misfits *misfits, enum ue_misfit kind, const char *format, ...) {
     const size_t index = misfits->count[kind]++;
     va_list arguments;

@@ -46,9 +46,7 @@ static struct ue_tensor *find_named(struct ue_binder *binder, const char *key,
 }
 
 /* The tensor whose key a printf-style text gives if it fits, else NULL. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 4, 5)))
-#endif
+UE_PRINTF(4, 5)
 static struct ue_tensor *find(struct ue_binder *binder, struct ue_shape shape,
                               enum accepted accepted, const char *format, ...) {
     char key[KEY];

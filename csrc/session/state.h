@@ -52,9 +52,7 @@ struct ue_session {
 };
 
 /* Keep a sentence for the calling thread. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
+UE_PRINTF(2, 3)
 ue_status ue_refuse(ue_status status, const char *format, ...);
 
 /* UE_ENDED in a fork; UE_NULL_POINTER. */
