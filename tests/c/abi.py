@@ -60,14 +60,33 @@ def program(header: str) -> str:
     )
 
 
-def interface(compiler: str = "cc") -> str:
+def interface(compiler: str = "cc", *runner: str, flags: tuple[str, ...] = ()) -> str:
+    """As a compiler has it; `runner` runs what it makes for another processor."""
     header = plain_header()
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "abi.c", Path(folder) / "abi"
         source.write_text(program(header))
-        subprocess.run([compiler, f"-I{INCLUDE}", source, "-o", output], check=True)
-        measured = subprocess.run([output], check=True, capture_output=True, text=True).stdout
+        subprocess.run([compiler, *flags, f"-I{INCLUDE}", source, "-o", output], check=True)
+        command = [*runner, output]
+        measured = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return "".join(f"function {one}\n" for one in functions(header)) + measured
+
+
+def assertions(listed: str) -> str:
+    """C that compiles where all numbers of the list hold."""
+    held = []
+    for line in listed.splitlines():
+        what, name, *numbers = line.split()
+        if what == "struct":
+            held.append(f"sizeof({name}) == {numbers[0]}")
+        elif what == "field":
+            struct, field = name.split(".")
+            held.append(f"offsetof({struct}, {field}) == {numbers[0]}")
+            held.append(f"sizeof((({struct} *)0)->{field}) == {numbers[1]}")
+        elif what == "constant":
+            held.append(f"{name} == {numbers[0]}")
+    lines = "".join(f'_Static_assert({one}, "{one}");\n' for one in held)
+    return f'#include "unicas_edge_encoder.h"\n#include <stddef.h>\n{lines}'
 
 
 if __name__ == "__main__":
