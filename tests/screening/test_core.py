@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -198,6 +199,57 @@ def test_memory_is_bounded_and_given_way_to(aggregator):
     assert encode_some(core, grid)
     assert core.native.room(0)
     assert core.progress() == (6, 2, 0, 0, 4)
+
+
+def test_one_who_finds_nothing_to_encode_wakes_nobody(aggregator):
+    """Else threads that wait for tiles wake each other without end."""
+    grid = Grid(100, 100, 1.0, 10, 8, 4)
+    core = core_of(aggregator, grid)
+    waiting = threading.Thread(target=core.native.take, args=(*buffers(core, grid), 60_000))
+    waiting.start()
+    for _ in range(50):
+        assert core.native.take(*buffers(core, grid), 1) == 0
+    assert waiting.is_alive()
+    core.native.cancel()
+    waiting.join()
+
+
+def test_tokens_that_were_refused_are_still_to_come(aggregator):
+    """Else a wait for the end would be over, and the result would lack them without a word."""
+    grid = Grid(40, 10, 1.0, 10, 8, 1)
+    core = core_of(aggregator, grid)
+    for number in range(4):
+        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
+    core.native.end()
+    planes, numbers = buffers(core, grid)
+    assert core.native.take(planes, numbers, 0) == 4
+    tokens = np.ones((4, WIDTH), np.float32)
+    broken = tokens.copy()
+    broken[2, 3] = np.inf
+    assert core.native.deliver(numbers, broken) == 2
+    assert not core.native.drained(0)
+    assert core.progress() == (4, 0, 0, 4, 0)
+    assert core.native.deliver(numbers, tokens) is None
+    assert core.native.drained(0)
+    with pytest.raises(ValueError, match="more tokens than tiles"):
+        core.native.deliver(numbers, tokens)
+
+
+def test_a_token_delivered_twice_is_refused(aggregator):
+    grid = Grid(80, 10, 1.0, 10, 8, 1)
+    core = core_of(aggregator, grid)
+    for number in range(8):
+        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
+    core.native.end()
+    first, second = (np.zeros(BATCH, np.uint32) for _ in range(2))
+    for numbers in (first, second):
+        assert core.native.take(buffers(core, grid)[0], numbers, 0) == BATCH
+    tokens = np.ones((4, WIDTH), np.float32)
+    assert core.native.deliver(first, tokens) is None
+    with pytest.raises(ValueError, match="twice"):
+        core.native.deliver(first, tokens)
+    assert core.native.deliver(second, tokens) is None
+    assert core.native.drained(0)
 
 
 def test_what_does_not_fit_is_refused(aggregator):
