@@ -6,9 +6,13 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* Far beyond any model; sizes of memory that are computed of these do not overflow. */
+enum { MOST_WIDTH = 1 << 20, MOST_BATCH = 1 << 20 };
+
 static bool possible(const ue_session_options *o) {
     return o->struct_size == sizeof *o && o->tile && o->tile <= UE_MAX_SIDE && o->crop &&
-           o->crop <= o->tile && o->token_width && o->batch && o->most_held && o->most_open &&
+           o->crop <= o->tile && o->token_width && o->token_width <= MOST_WIDTH && o->batch &&
+           o->batch <= MOST_BATCH && o->most_held && o->most_open &&
            isfinite(o->background_share) && o->bag && o->capacity && o->capacity <= UE_MAX_TILES &&
            ue_normalise_variant(o->affine, o->dtype);
 }

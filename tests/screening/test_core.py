@@ -276,7 +276,15 @@ def test_what_does_not_fit_is_refused(aggregator):
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 0}, {"downsample": float("nan")}, {"crop": 11}, {"field": 0}]
+    "change",
+    [
+        {"width": 0},
+        {"downsample": float("nan")},
+        {"crop": 11},
+        {"field": 0},
+        {"token_width": 2**62},
+        {"batch": 2**62},
+    ],
 )
 def test_impossible_sessions_are_refused(aggregator, change):
     facts = {"width": 100, "height": 100, "downsample": 1.0, "tile": 10, "crop": 8, "field": 4}
@@ -299,7 +307,7 @@ def test_impossible_sessions_are_refused(aggregator, change):
     bag = aggregator.bag(4).native
     _native.SessionCore(bag, **facts, **more)
     with pytest.raises(ValueError, match="not possible"):
-        _native.SessionCore(bag, **facts | change, **more)
+        _native.SessionCore(bag, **facts | more | change)
 
 
 def test_more_tiles_than_a_bag_holds_are_refused(aggregator, monkeypatch):
