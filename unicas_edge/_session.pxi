@@ -8,12 +8,17 @@ cdef ue_dtype dtype_named(str name) except *:
     return <ue_dtype><int>found
 
 
+cdef str refused():
+    """The sentence of the last refusal; a path in it may be no UTF-8, or be cut within a letter."""
+    return (<bytes>ue_session_error()).decode("utf-8", "replace")
+
+
 cdef int let(ue_status status) except -1:
     """Raise what a session's call says; UE_BUSY is an answer."""
     if status == UE_NO_MEMORY:
-        raise MemoryError((<bytes>ue_session_error()).decode())
+        raise MemoryError(refused())
     if status != UE_OK and status != UE_BUSY:
-        raise ValueError((<bytes>ue_session_error()).decode())
+        raise ValueError(refused())
     return 0
 
 
@@ -52,6 +57,8 @@ cdef class SessionCore:
         for k in range(32):
             self.options.spool_key[k] = key[k]
         if spool is not None:
+            if 0 in spool:
+                raise ValueError("the name of a spool file has no NUL in it")
             self.options.spool = spool
         with nogil:
             status = ue_session_open(&self.options, &self.handle)
@@ -185,7 +192,7 @@ cdef class SessionCore:
         with nogil:
             status = ue_session_order(self.handle, first, room, &count)
         if status == UE_BUSY:
-            raise ValueError((<bytes>ue_session_error()).decode())
+            raise ValueError(refused())
         let(status)
         return count
 

@@ -54,10 +54,10 @@ static size_t take(ue_session *session, uint32_t *cells, struct ue_crop **first)
     return count;
 }
 
-/* A whole batch, or what there is where no more will come or somebody waits for memory. */
+/* A whole batch, or what there is where no more will come or memory is full. */
 static bool worth_taking(const ue_session *session) {
     return session->ready_count >= session->options.batch ||
-           (session->ready_count && (session->ended || session->pressed));
+           (session->ready_count && (session->ended || ue_crowded(session)));
 }
 
 static void normalise(const ue_session *session, struct ue_crop *crop, char *planes) {
@@ -88,12 +88,14 @@ ue_status ue_session_take(ue_session *session, void *planes, uint32_t *cells, si
     ue_lock(&session->lock);
     if (!worth_taking(session) && !session->cancelled)
         ue_wait_for(&session->changed, &session->lock, milliseconds);
-    *count = worth_taking(session) && !session->cancelled ? take(session, cells, &first) : 0;
+    const bool changes = worth_taking(session) && !session->cancelled;
+    *count = changes ? take(session, cells, &first) : 0;
     if (!*count)
         status = session->cancelled || (session->ended && !session->encoding)
                      ? ue_refuse(UE_ENDED, "there is nothing left to encode")
                      : ue_refuse(UE_BUSY, "nothing to encode yet");
-    ue_wake_all(&session->changed);
+    if (changes) /* else takers that find nothing would wake each other for ever */
+        ue_wake_all(&session->changed);
     ue_unlock(&session->lock);
     normalise(session, first, planes);
     rest_all(session, first);
@@ -114,6 +116,8 @@ static ue_status put(ue_session *session, uint32_t cell, const float *token) {
         ue_spool_release(&session->spool, cell);
         return UE_OK;
     }
+    if (ue_tokens_has(&session->tokens, cell))
+        return ue_refuse(UE_BAD_TOKENS, "a tile's token was delivered twice");
     ue_spool_encoded(&session->spool, cell, token);
     const ue_status status = ue_tokens_put(&session->tokens, cell, token);
     if (status == UE_NO_MEMORY)
@@ -134,12 +138,16 @@ ue_status ue_session_deliver(ue_session *session, const uint32_t *cells, size_t 
             !all_finite(tokens + k * stride, session->options.token_width))
             *bad = k;
     if (*bad < count)
-        status = ue_refuse(UE_BAD_TOKENS, "a token is not finite");
+        return ue_refuse(UE_BAD_TOKENS, "a token is not finite");
     ue_lock(&session->lock);
+    if (count > session->encoding)
+        status = ue_refuse(UE_BAD_SIZE, "more tokens than tiles that were taken");
     for (size_t k = 0; k < count && status == UE_OK; k++)
         status = put(session, cells[k], tokens + k * stride);
-    session->encoding -= count;
-    session->encoded += count;
+    if (status == UE_OK) { /* else they stay on their way: nobody may take them for encoded */
+        session->encoding -= count;
+        session->encoded += count;
+    }
     ue_wake_all(&session->changed);
     ue_unlock(&session->lock);
     return status;

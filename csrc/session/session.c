@@ -6,9 +6,13 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* Far beyond any model; sizes of memory that are computed of these do not overflow. */
+enum { MOST_WIDTH = 1 << 20, MOST_BATCH = 1 << 20 };
+
 static bool possible(const ue_session_options *o) {
     return o->struct_size == sizeof *o && o->tile && o->tile <= UE_MAX_SIDE && o->crop &&
-           o->crop <= o->tile && o->token_width && o->batch && o->most_held && o->most_open &&
+           o->crop <= o->tile && o->token_width && o->token_width <= MOST_WIDTH && o->batch &&
+           o->batch <= MOST_BATCH && o->most_held && o->most_open &&
            isfinite(o->background_share) && o->bag && o->capacity && o->capacity <= UE_MAX_TILES &&
            ue_normalise_variant(o->affine, o->dtype);
 }
@@ -140,9 +144,9 @@ ue_status ue_session_drained(ue_session *session, unsigned milliseconds) {
     return status;
 }
 
-static bool crowded(const ue_session *session) {
+bool ue_crowded(const ue_session *session) {
     const ue_session_options *options = &session->options;
-    return !session->cancelled &&
+    return !session->ended &&
            ((options->most_ready && session->ready_count >= options->most_ready) ||
             session->held_count >= options->most_held);
 }
@@ -167,16 +171,13 @@ ue_status ue_session_room(ue_session *session, unsigned milliseconds) {
     if (status != UE_OK)
         return status;
     ue_lock(&session->lock);
-    if (crowded(session)) {
+    if (ue_crowded(session)) {
         if (!session->ready_count)
             relieve(session);
-        session->pressed++;
-        ue_wake_all(&session->changed);
         ue_wait_for(&session->changed, &session->lock, milliseconds);
-        session->pressed--;
         if (session->cancelled)
             status = ue_refuse(UE_ENDED, "the session was closed while it waited for the encoder");
-        else if (crowded(session))
+        else if (ue_crowded(session))
             status = ue_refuse(UE_BUSY, "the encoder is behind");
     }
     ue_unlock(&session->lock);

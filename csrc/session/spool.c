@@ -113,6 +113,7 @@ ue_status ue_spool_open(struct ue_spool *spool, const ue_session_options *option
     if (!allocate(spool))
         return ue_refuse(UE_NO_MEMORY, "not enough memory for the spool");
     const char *why;
+    spool->process = ue_process();
     spool->file = ue_file_open(options->spool, &why);
     if (spool->file == UE_NO_FILE)
         return ue_refuse(UE_BAD_FILE, "%s: %s; name another spool file", options->spool, why);
@@ -120,6 +121,8 @@ ue_status ue_spool_open(struct ue_spool *spool, const ue_session_options *option
 }
 
 void ue_spool_close(struct ue_spool *spool) {
+    if (spool->file != UE_NO_FILE && spool->process == ue_process())
+        ue_file_unlock(spool->file);
     if (spool->file != UE_NO_FILE)
         ue_file_close(spool->file);
     free(spool->slot_of);

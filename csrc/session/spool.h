@@ -23,6 +23,7 @@ struct ue_entry {
 struct ue_spool {
     ue_file file; /* UE_NO_FILE: the session has none */
     bool fresh;   /* it was made by this session */
+    long process; /* which opened it */
     uint64_t key; /* of the header: what was written for another session does not pass */
     size_t cells, crop_bytes, token_bytes;
     uint32_t *slot_of; /* [cells]: 1 + the slot with its pixels, 0 for none */

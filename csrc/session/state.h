@@ -32,7 +32,6 @@ struct ue_session {
     ue_mutex lock;
     ue_condition changed; /* what a take, a push or the end may wait for */
     bool ended, cancelled, scoring_known, scores_given;
-    unsigned pressed; /* threads that wait for memory */
 
     uint8_t *status; /* [cells], as the three below */
     double *score;
@@ -59,6 +58,9 @@ ue_status ue_refuse(ue_status status, const char *format, ...);
 ue_status ue_session_check(const ue_session *session);
 
 /* All below under the lock. */
+
+/* session.c: whether another tile should wait, as memory or the encoder's queue is full. */
+bool ue_crowded(const ue_session *session);
 
 /* take_in.c: a crop that is wanted waits for the encoder, or for its field. */
 void ue_hold(ue_session *session, struct ue_crop *crop);

@@ -35,6 +35,10 @@ ue_file ue_file_open(const char *path, const char **why) {
     return file;
 }
 
+void ue_file_unlock(ue_file file) {
+    (void)file; /* the lock goes with the handle, which no other process has */
+}
+
 void ue_file_close(ue_file file) {
     CloseHandle(file);
 }
@@ -71,7 +75,10 @@ bool ue_file_read(ue_file file, void *bytes, size_t size, uint64_t at) {
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A link is not followed, and a pipe does not block: the path may lie where others write. */
+/*
+ * A link is not followed, a pipe does not block, and what another user made is not trusted, who
+ * could read and forge it: the path may lie where others write.
+ */
 ue_file ue_file_open(const char *path, const char **why) {
     const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
     const int file = open(path, flags, 0600);
@@ -81,12 +88,20 @@ ue_file ue_file_open(const char *path, const char **why) {
         return UE_NO_FILE;
     if (fstat(file, &about) || !S_ISREG(about.st_mode))
         *why = "it is no regular file";
+    else if (about.st_uid != geteuid())
+        *why = "it belongs to another user";
     else if (flock(file, LOCK_EX | LOCK_NB))
         *why = "another program uses it";
-    else
+    else {
+        (void)fchmod(file, 0600); /* a wish: some file systems have no owners */
         return file;
+    }
     close(file);
     return UE_NO_FILE;
+}
+
+void ue_file_unlock(ue_file file) {
+    (void)flock(file, LOCK_UN);
 }
 
 void ue_file_close(ue_file file) {

@@ -15,11 +15,13 @@ typedef int ue_file;
 #endif
 
 /*
- * Open a regular file for its owner alone, made new where there is none, and lock it until it is
- * closed; UE_NO_FILE, with why in a few words.
+ * Open a regular file of this user, for it alone, made new where there is none, and lock it until
+ * it is closed; UE_NO_FILE, with why in a few words.
  */
 ue_file ue_file_open(const char *path, const char **why);
 void ue_file_close(ue_file file);
+/* Let others lock it, though a fork may have it open still; for the process that opened it. */
+void ue_file_unlock(ue_file file);
 
 /* In bytes; -1 where it cannot be told. */
 int64_t ue_file_size(ue_file file);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -200,6 +201,57 @@ def test_memory_is_bounded_and_given_way_to(aggregator):
     assert core.progress() == (6, 2, 0, 0, 4)
 
 
+def test_one_who_finds_nothing_to_encode_wakes_nobody(aggregator):
+    """Else threads that wait for tiles wake each other without end."""
+    grid = Grid(100, 100, 1.0, 10, 8, 4)
+    core = core_of(aggregator, grid)
+    waiting = threading.Thread(target=core.native.take, args=(*buffers(core, grid), 60_000))
+    waiting.start()
+    for _ in range(50):
+        assert core.native.take(*buffers(core, grid), 1) == 0
+    assert waiting.is_alive()
+    core.native.cancel()
+    waiting.join()
+
+
+def test_tokens_that_were_refused_are_still_to_come(aggregator):
+    """Else a wait for the end would be over, and the result would lack them without a word."""
+    grid = Grid(40, 10, 1.0, 10, 8, 1)
+    core = core_of(aggregator, grid)
+    for number in range(4):
+        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
+    core.native.end()
+    planes, numbers = buffers(core, grid)
+    assert core.native.take(planes, numbers, 0) == 4
+    tokens = np.ones((4, WIDTH), np.float32)
+    broken = tokens.copy()
+    broken[2, 3] = np.inf
+    assert core.native.deliver(numbers, broken) == 2
+    assert not core.native.drained(0)
+    assert core.progress() == (4, 0, 0, 4, 0)
+    assert core.native.deliver(numbers, tokens) is None
+    assert core.native.drained(0)
+    with pytest.raises(ValueError, match="more tokens than tiles"):
+        core.native.deliver(numbers, tokens)
+
+
+def test_a_token_delivered_twice_is_refused(aggregator):
+    grid = Grid(80, 10, 1.0, 10, 8, 1)
+    core = core_of(aggregator, grid)
+    for number in range(8):
+        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
+    core.native.end()
+    first, second = (np.zeros(BATCH, np.uint32) for _ in range(2))
+    for numbers in (first, second):
+        assert core.native.take(buffers(core, grid)[0], numbers, 0) == BATCH
+    tokens = np.ones((4, WIDTH), np.float32)
+    assert core.native.deliver(first, tokens) is None
+    with pytest.raises(ValueError, match="twice"):
+        core.native.deliver(first, tokens)
+    assert core.native.deliver(second, tokens) is None
+    assert core.native.drained(0)
+
+
 def test_what_does_not_fit_is_refused(aggregator):
     grid = Grid(100, 100, 1.0, 10, 8, 4)
     core = core_of(aggregator, grid)
@@ -224,7 +276,15 @@ def test_what_does_not_fit_is_refused(aggregator):
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 0}, {"downsample": float("nan")}, {"crop": 11}, {"field": 0}]
+    "change",
+    [
+        {"width": 0},
+        {"downsample": float("nan")},
+        {"crop": 11},
+        {"field": 0},
+        {"token_width": 2**62},
+        {"batch": 2**62},
+    ],
 )
 def test_impossible_sessions_are_refused(aggregator, change):
     facts = {"width": 100, "height": 100, "downsample": 1.0, "tile": 10, "crop": 8, "field": 4}
@@ -247,7 +307,7 @@ def test_impossible_sessions_are_refused(aggregator, change):
     bag = aggregator.bag(4).native
     _native.SessionCore(bag, **facts, **more)
     with pytest.raises(ValueError, match="not possible"):
-        _native.SessionCore(bag, **facts | change, **more)
+        _native.SessionCore(bag, **facts | more | change)
 
 
 def test_more_tiles_than_a_bag_holds_are_refused(aggregator, monkeypatch):

@@ -353,6 +353,55 @@ def test_a_token_that_is_not_finite_names_its_tile(bundle):
             session.finish()
 
 
+class SlowlyNamed:
+    """A grid that takes its time to say where a tile is: between a refused token and its error."""
+
+    def __init__(self, grid):
+        self._grid, self.cols, self.asked = grid, grid.cols, threading.Event()
+
+    def origin(self, cell):
+        self.asked.wait(0.5)
+        return self._grid.origin(cell)
+
+
+def test_a_refused_token_is_never_left_out_of_a_result(bundle):
+    """The very last batch is refused while `finish` waits for it."""
+    encoder = BrokenEncoder(bundle.manifest.encoder.width, batch_size=8)
+    encoder.calls = 1
+    with open_session(bundle, encoder=encoder, max_tiles=8) as session:
+        session._encoding._grid = SlowlyNamed(session.grid)
+        for cell in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]:
+            spots = np.random.default_rng(cell).integers(0, 200, (256, 256, 3), np.uint8)
+            session.push(spots, *session.grid.origin(cell))
+        with pytest.raises(EngineError, match="not finite"):
+            session.finish()
+
+
+def test_one_who_is_told_that_a_push_would_not_wait_does_not_wait(bundle, monkeypatch):
+    """The encoder stands still: tiles are pushed as long as the session is ready, and no more."""
+    monkeypatch.setattr(session_module, "MAX_PENDING_BYTES", 5 * 224 * 224 * 3)
+    encoder = Gate(bundle.manifest.encoder.width, batch_size=8)
+    encoder.go = threading.Event()
+    pushed = []
+
+    def scan():
+        for cell in cells_of(session):
+            if not session.ready():
+                return
+            session.push(np.full((256, 256, 3), 90, np.uint8), *session.grid.origin(cell))
+            pushed.append(cell)
+
+    with open_session(bundle, encoder=encoder, max_tiles="all") as session:
+        scanning = threading.Thread(target=scan)
+        scanning.start()
+        scanning.join(10)
+        waits = scanning.is_alive()
+        encoder.go.set()
+        scanning.join()
+    assert not waits
+    assert pushed
+
+
 def test_closing_early_ends_every_thread(bundle):
     before = threading.active_count()
     session = open_session(bundle, max_tiles="all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,77 @@ def test_no_place_to_write_is_said(aggregator, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SessionError, match="no regular file"):
         scan.open(tmp_path / "pipe")
+
+
+def test_the_file_of_another_user_is_not_trusted(aggregator, tmp_path):
+    scan = Scan(aggregator, 0, Grid(100, 90, 1.0, 10, 8, 3), 20, 10)
+    path = tmp_path / "spool"
+    path.touch()
+    path.chmod(0o666)
+    core = scan.open(path)
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    scan.enter(core, 0)
+    del core
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 12345, -1)
+    with pytest.raises(SessionError, match="belongs to another user"):
+        scan.open(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["sp\udcff\udcfeool", "n\u00f6" * 90 + "\u00f6", "x" + "\u00f6" * 90]
+)
+def test_a_name_in_any_letters_is_told_of(aggregator, tmp_path, name):
+    """The sentence has a limit of bytes, which may lie within a letter."""
+    scan = Scan(aggregator, 0, Grid(100, 90, 1.0, 10, 8, 3), 20, 10)
+    path = tmp_path / name / name / name / name
+    with pytest.raises(SessionError, match=re.escape(str(tmp_path))):
+        scan.open(path)
+
+
+def test_a_name_is_not_cut_at_a_nul(aggregator, tmp_path):
+    scan = Scan(aggregator, 0, Grid(100, 90, 1.0, 10, 8, 3), 20, 10)
+    with pytest.raises(SessionError, match="NUL"):
+        scan.open(tmp_path / "spool\0of another")
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("end", ["let go", "destroy"])
+def test_a_fork_does_not_keep_the_file(aggregator, tmp_path, end):
+    scan = Scan(aggregator, 0, Grid(100, 90, 1.0, 10, 8, 3), 20, 10)
+    path = tmp_path / "spool"
+    core = scan.open(path)
+    hold, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        os.read(hold, 1)
+        os._exit(0)
+    try:
+        if end == "destroy":
+            del core
+        else:
+            core.native.let_go()
+        scan.enter(scan.open(path), 0)
+    finally:
+        os.close(go)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_does_not_give_the_file_away(aggregator, tmp_path):
+    scan = Scan(aggregator, 0, Grid(100, 90, 1.0, 10, 8, 3), 20, 10)
+    held = [scan.open(tmp_path / "spool")]
+    child = os.fork()
+    if child == 0:
+        held[0].native.let_go()
+        held.clear()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(SessionError, match="another program uses it"):
+        scan.open(tmp_path / "spool")
 
 
 def test_the_file_takes_no_more_room_than_memory(aggregator, tmp_path):

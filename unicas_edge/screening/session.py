@@ -151,10 +151,10 @@ class Session:
         checked = checked_tile(self.grid, tile)
         number = checked_score(self.grid, checked, score)
         with self._told():
+            while not self._core.native.room(POLL_MS):  # before: `ready` says whether it waits
+                check_crew(self._crew, "the encoder")
             self._core.native.push(checked, *place(x, y), number, score is not None)
             check_crew(self._crew, "the encoder")
-            while not self._core.native.room(POLL_MS):
-                check_crew(self._crew, "the encoder")
 
     def skip(self, x: int, y: int) -> None:
         """Say that nothing lies at level-0 (x, y): the scanner or the file left the tile out."""
