@@ -50,8 +50,9 @@ def _told(option: str) -> str:
     if option == "libs":
         file = library()
         return f"{shlex.quote(str(file))} {shlex.quote(f'-Wl,-rpath,{file.parent}')}"
-    named = {"include-dir": include_dir, "library": library, "version": lambda: __version__}
-    return str(named[option]())
+    if option == "version":
+        return __version__
+    return str(include_dir() if option == "include-dir" else library())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
