@@ -264,7 +264,7 @@ class Session:
         if self._owns_encoder:
             self.encoder.close()
         self._core.native.let_go()
-        if self._done and self._spool:
+        if self._done and self._spool and self._crew.process.here:
             self._spool.unlink(missing_ok=True)
 
     def __enter__(self) -> Session:

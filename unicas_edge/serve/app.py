@@ -65,7 +65,7 @@ def make_app(registry: Registry, token: str | None) -> FastAPI:
 
 def _gives(*kinds: str) -> dict[str, Any]:
     """Return how a route says of which media types its answer is."""
-    described = {kind: {} for kind in kinds}
+    described: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     return {"response_class": Response, "responses": {200: {"content": described}}}
 
 
