@@ -66,6 +66,7 @@ typedef struct ue_session_progress {
  * last failure. In a process made by fork every call is UE_ENDED.
  */
 ue_status ue_session_open(const ue_session_options *options, ue_session **session);
+/* When no thread is in a call any more: cancel, and join them, before. */
 void ue_session_destroy(ue_session *session);
 const char *ue_session_error(void);
 
@@ -97,7 +98,10 @@ ue_status ue_session_let_go(ue_session *session);
  */
 ue_status ue_session_take(ue_session *session, void *planes, uint32_t *cells, size_t *count,
                           unsigned milliseconds);
-/* Give the tokens of what was taken. UE_BAD_TOKENS: that of `*bad` is not finite. */
+/*
+ * Give the tokens of what was taken. UE_BAD_TOKENS: that of `*bad` is not finite. What was refused
+ * is still to come, so `drained` waits for it: give it again, or cancel.
+ */
 ue_status ue_session_deliver(ue_session *session, const uint32_t *cells, size_t count,
                              const float *tokens, size_t stride, size_t *bad);
 

@@ -402,6 +402,17 @@ def test_one_who_is_told_that_a_push_would_not_wait_does_not_wait(bundle, monkey
     assert pushed
 
 
+@pytest.mark.parametrize("score", ["much", None, 10**400, float("nan"), -1])
+def test_a_failed_tile_s_score_is_checked_as_a_pushed_one_s(bundle, score):
+    with open_session(bundle) as session:
+        with pytest.raises(SessionError, match="score"):
+            session.fail(0, 0, "a scratch", score)
+        if score is not None:
+            with pytest.raises(SessionError, match="score"):
+                session.push(tile_at((0, 0)), 0, 0, score)
+        assert session.progress().seen == 0
+
+
 def test_closing_early_ends_every_thread(bundle):
     before = threading.active_count()
     session = open_session(bundle, max_tiles="all")

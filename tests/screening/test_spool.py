@@ -311,6 +311,26 @@ def test_a_session_removes_its_spool_once_it_is_done_and_closed(untrained_bundle
         Session(other, width=600, height=300, um_px=0.25, spool=path)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_does_not_remove_the_file_of_a_result_that_is_not_stored_yet(
+    untrained_bundle, tmp_path
+):
+    path = tmp_path / "spool"
+    encoder = FakeEncoder(untrained_bundle.manifest.encoder.width)
+    with Session(
+        untrained_bundle, width=256, height=256, um_px=0.5, encoder=encoder, spool=path
+    ) as session:
+        session.skip(0, 0)
+        session.finish()
+        child = os.fork()
+        if child == 0:
+            session.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert path.exists()
+    assert not path.exists()
+
+
 _HOST = """
 import os, signal, sys
 import numpy as np

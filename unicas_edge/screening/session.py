@@ -44,6 +44,7 @@ from unicas_edge.screening.session_options import (
     checked_tile,
     earlier_causes,
     place,
+    score_of,
     spool_of,
     unnamed,
 )
@@ -163,8 +164,9 @@ class Session:
 
     def fail(self, x: int, y: int, cause: str, score: float = 0.0) -> None:
         """Say that the tile at level-0 (x, y) exists but cannot be read, and why."""
+        number = score_of(score)
         with self._told():
-            self._core.native.fail(*place(x, y), score)
+            self._core.native.fail(*place(x, y), number)
         if len(self._causes) < MAX_CAUSES:
             self._causes[self.grid.cell_at(x, y)] = cause
 
@@ -264,7 +266,7 @@ class Session:
         if self._owns_encoder:
             self.encoder.close()
         self._core.native.let_go()
-        if self._done and self._spool:
+        if self._done and self._spool and self._crew.process.here:
             self._spool.unlink(missing_ok=True)
 
     def __enter__(self) -> Session:

@@ -66,10 +66,15 @@ def checked_score(grid: Grid, tile: UInt8Image, score: float | None) -> float:
     """Return a tile's content score, computed from its luma if none is given."""
     if score is None:
         return luma_score(np.ascontiguousarray(centre_crop(tile, grid.crop)))
+    return score_of(score)
+
+
+def score_of(score: float) -> float:
+    """Return a content score that was given; `SessionError` where it is no number."""
     try:
         return float(score)
-    except (TypeError, ValueError):
-        raise SessionError(f"a content score must be a number, not {score!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise SessionError(f"a content score must be a number, not {score!r:.40}") from None
 
 
 def checked_scores(grid: Grid, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

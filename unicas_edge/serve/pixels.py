@@ -14,6 +14,8 @@ from unicas_edge.errors import ServiceError
 from unicas_edge.serve.body import SECONDS
 
 JPEG, RAW = "image/jpeg", "application/octet-stream"
+#: A progressive JPEG has about 10 scans; each costs a pass over all coefficients.
+_MOST_SCANS, _SCAN = 100, b"\xff\xda"
 #: Views of packed bytes as RGB, by the order of the channels.
 ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
 
@@ -57,6 +59,8 @@ def tile_of(body: bytes, kind: str, side: int, order: str) -> UInt8Image:
 
 def _decoded(body: bytes, side: int) -> UInt8Image:
     try:
+        if body.count(_SCAN) > _MOST_SCANS:
+            raise ServiceError(f"a JPEG may have {_MOST_SCANS} scans", 422)
         height, width, *_ = simplejpeg.decode_jpeg_header(body)
         if (height, width) != (side, side):
             raise ServiceError(f"a tile is {side} x {side} pixels, not {width} x {height}", 422)

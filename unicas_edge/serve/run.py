@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -29,7 +30,8 @@ def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], 
     `ServiceError` where it may not or cannot listen there.
     """
     listen.check()
-    app = make_app(Registry(models, limits), listen.token)
+    registry = Registry(models, limits)
+    app = make_app(registry, listen.token)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -43,7 +45,19 @@ def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], 
     )
     with _bound(listen) as (bound, place):
         tell(f"listening on {place}")
-        uvicorn.Server(config).run(sockets=[bound])
+        _Server(config, registry).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Ends what follows sessions before it waits for requests: that would last as long as they."""
+
+    def __init__(self, config: uvicorn.Config, registry: Registry) -> None:
+        super().__init__(config)
+        self._registry = registry
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._registry.closed = True
+        await super().shutdown(sockets)
 
 
 @contextlib.contextmanager
@@ -59,12 +73,22 @@ def _bound(listen: Listen) -> Iterator[tuple[socket.socket, str]]:
     except OSError as error:
         where = listen.socket or f"{listen.host}:{listen.port}"
         raise ServiceError(f"cannot listen on {where}: {error.strerror or error}") from error
+    mark = _mark(listen.socket)
     try:
         yield bound, place
     finally:
         bound.close()
-        if listen.socket is not None:
+        if listen.socket is not None and _mark(listen.socket) == mark:
             listen.socket.unlink(missing_ok=True)
+
+
+def _mark(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a socket from one that was made there since (inodes are used again)."""
+    try:
+        found = path and path.lstat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_mtime_ns) if found else None
 
 
 def _unix(path: Path) -> socket.socket:
@@ -90,6 +114,7 @@ def _remove_stale(path: Path) -> None:
     if not stat.S_ISSOCK(path.lstat().st_mode):
         raise ServiceError(f"{path} exists and is no socket; choose another place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(str(path)) == 0:
+        probe.setblocking(False)  # one that is busy, or not ours to ask, may be in use
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
             raise ServiceError(f"{path}: another service listens there")
     path.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from unicas_edge.serve.messages import (
 from unicas_edge.serve.metrics import Metrics
 from unicas_edge.serve.pixels import JPEG, many_tiles, read_body, tile_of
 from unicas_edge.serve.registry import Live, Registry, digest
+from unicas_edge.serve.settings import MOST_TOKEN
 
 #: How often a session's events say how far it is, and how often idle sessions are looked for.
 _EVENT_SECONDS, _LOOK_SECONDS = 0.5, 5.0
@@ -41,7 +42,7 @@ _FITS = 2
 _KEPT_OPEN = {"open", "finishing"}
 
 Place = Annotated[int, Query(ge=-(2**53), le=2**53)]
-Authorization = Annotated[str, Header(max_length=200)]
+Authorization = Annotated[str, Header(max_length=len("Bearer ") + MOST_TOKEN)]
 
 
 def status_of(error: Exception) -> int:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from unicas_edge.errors import ServiceError
 
+#: Characters of a token that a request can carry.
+MOST_TOKEN = 192
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -50,10 +53,8 @@ class Listen:
         for path in filter(None, (self.certificate, self.key)):
             if not path.is_file():
                 raise ServiceError(f"{path}: no such file")
-        if self.token is not None and len(self.token) < 16:
-            raise ServiceError(
-                f"the token is shorter than 16 characters; take for example {secrets.token_hex(16)}"
-            )
+        if self.token is not None:
+            _check_token(self.token)
         if self.socket is None and not _loopback(self.host):
             self._check_open()
 
@@ -68,6 +69,16 @@ class Listen:
                 f"{self.host} can be reached from other machines: give {' and '.join(missing)}, "
                 "or listen on 127.0.0.1 or a --socket"
             )
+
+
+def _check_token(token: str) -> None:
+    example = f"take for example {secrets.token_hex(16)}"
+    if len(token) < 16:
+        raise ServiceError(f"the token is shorter than 16 characters; {example}")
+    if len(token) > MOST_TOKEN:
+        raise ServiceError(f"the token is longer than {MOST_TOKEN} characters; {example}")
+    if not (token.isascii() and token.isprintable()):
+        raise ServiceError(f"the token has characters that no header can carry; {example}")
 
 
 def _loopback(host: str) -> bool:
