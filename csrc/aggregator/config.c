@@ -1,11 +1,12 @@
 #include "config.h"
 
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "formats/json.h"
 #include "formats/shown.h"
 
-#define EXPORT "; export the aggregator again"
+#define EXPORT "export the aggregator again"
 
 enum kind { COUNT, REAL, BOOLEAN, COUNTS };
 
@@ -103,60 +104,107 @@ static bool read_fields(struct ue_json *json, struct ue_config *config, struct v
             return false;
         key->length = 0;
     }
-    return ue_json_finish(json);
+    return !json->problem;
 }
 
 /* ---- checking -------------------------------------------------------------------------------- */
 
+/* Where the counts lie, in the order of `fields`. */
+static const size_t count_at[FIRST_REAL] = {
+    offsetof(struct ue_config, embed_dim_in),
+    offsetof(struct ue_config, embed_dim),
+    offsetof(struct ue_config, depth),
+    offsetof(struct ue_config, num_heads),
+    offsetof(struct ue_config, num_tasks),
+    offsetof(struct ue_config, num_experts),
+    offsetof(struct ue_config, slots_per_expert),
+    offsetof(struct ue_config, top_m),
+};
+
 static void fill(struct ue_config *config, const struct values *values) {
-    size_t *const counts[FIRST_REAL] = {
-        &config->embed_dim_in,     &config->embed_dim, &config->depth,
-        &config->num_heads,        &config->num_tasks, &config->num_experts,
-        &config->slots_per_expert, &config->top_m,
-    };
     for (size_t i = 0; i < FIRST_REAL; i++)
-        *counts[i] = (size_t)values->counts[i];
+        *(size_t *)(void *)((char *)config + count_at[i]) = (size_t)values->counts[i];
     config->mlp_ratio = values->reals[0];
-    config->norm_eps = (float)values->reals[1];
-    config->layer1_norm_eps = (float)values->reals[2];
+    config->norm_eps = values->reals[1];
+    config->layer1_norm_eps = values->reals[2];
     config->qkv_bias = values->qkv_bias;
     config->head_dim = config->embed_dim / config->num_heads;
     config->hidden_dim = (size_t)((double)config->embed_dim * config->mlp_ratio);
 }
 
-static ue_status check(const struct ue_config *config, size_t listed, const char *file,
-                       struct ue_error *error) {
+static ue_status check(const struct ue_config *config, size_t listed, const char *place,
+                       const char *remedy, struct ue_error *error) {
     if (config->embed_dim % config->num_heads)
         return ue_fail(error, UE_BAD_CONFIG,
-                       "%s: metadata config: embed_dim %zu is not num_heads %zu times a whole "
-                       "number" EXPORT,
-                       file, config->embed_dim, config->num_heads);
+                       "%s: embed_dim %zu is not num_heads %zu times a whole number; %s", place,
+                       config->embed_dim, config->num_heads, remedy);
     if (listed != config->num_tasks)
-        return ue_fail(error, UE_BAD_CONFIG,
-                       "%s: metadata config: classes lists %zu tasks, num_tasks %zu" EXPORT, file,
-                       listed, config->num_tasks);
+        return ue_fail(error, UE_BAD_CONFIG, "%s: classes lists %zu tasks, num_tasks %zu; %s",
+                       place, listed, config->num_tasks, remedy);
     if (config->hidden_dim < 1)
         return ue_fail(error, UE_BAD_CONFIG,
-                       "%s: metadata config: mlp_ratio %g leaves the experts no hidden unit" EXPORT,
-                       file, config->mlp_ratio);
+                       "%s: mlp_ratio %g leaves the experts no hidden unit; %s", place,
+                       config->mlp_ratio, remedy);
     return UE_OK;
+}
+
+ue_status ue_config_read(struct ue_config *config, struct ue_json *json, const char *place,
+                         const char *remedy, struct ue_error *error) {
+    struct values values = {.counts = {[6] = 1}, .reals = {0, 1e-6, 1e-5}, .qkv_bias = true};
+    struct ue_json_text key = {"", 0};
+    memset(config, 0, sizeof *config);
+    if (!read_fields(json, config, &values, &key))
+        return ue_fail(error, UE_BAD_CONFIG, "%s: %s%sbyte %zu: %s; %s", place,
+                       ue_show(key.bytes, key.length).text, key.length ? ": " : "",
+                       ue_json_offset(json), json->problem, remedy);
+    for (size_t i = 0; i < FIELDS; i++)
+        if (fields[i].required && !values.seen[i])
+            return ue_fail(error, UE_BAD_CONFIG, "%s: %s is missing; %s", place, fields[i].name,
+                           remedy);
+    fill(config, &values);
+    return check(config, values.listed, place, remedy, error);
 }
 
 ue_status ue_config_parse(struct ue_config *config, char *text, size_t length, const char *file,
                           struct ue_error *error) {
-    struct values values = {.counts = {[6] = 1}, .reals = {0, 1e-6, 1e-5}, .qkv_bias = true};
-    struct ue_json_text key = {"", 0};
+    char place[UE_SHOWN + 32];
     struct ue_json json;
-    memset(config, 0, sizeof *config);
+    snprintf(place, sizeof place, "%s: metadata config", file);
     ue_json_start(&json, text, length);
-    if (!read_fields(&json, config, &values, &key))
-        return ue_fail(error, UE_BAD_CONFIG, "%s: metadata config: %s%sbyte %zu: %s" EXPORT, file,
-                       ue_show(key.bytes, key.length).text, key.length ? ": " : "",
+    const ue_status status = ue_config_read(config, &json, place, EXPORT, error);
+    if (!status && !ue_json_finish(&json))
+        return ue_fail(error, UE_BAD_CONFIG, "%s: byte %zu: %s; " EXPORT, place,
                        ue_json_offset(&json), json.problem);
-    for (size_t i = 0; i < FIELDS; i++)
-        if (fields[i].required && !values.seen[i])
-            return ue_fail(error, UE_BAD_CONFIG, "%s: metadata config: %s is missing" EXPORT, file,
-                           fields[i].name);
-    fill(config, &values);
-    return check(config, values.listed, file, error);
+    return status;
+}
+
+ue_status ue_config_in(struct ue_config *config, struct ue_safetensors *file,
+                       struct ue_error *error) {
+    if (!file->config)
+        return ue_fail(error, UE_BAD_CONFIG,
+                       "%s: the metadata has no `config`; " EXPORT
+                       " so that the file carries its configuration",
+                       file->file.text);
+    return ue_config_parse(config, file->config, file->config_length, file->file.text, error);
+}
+
+static const char *count_difference(const struct ue_config *a, const struct ue_config *b) {
+    for (size_t i = 0; i < FIRST_REAL; i++)
+        if (memcmp((const char *)a + count_at[i], (const char *)b + count_at[i], sizeof(size_t)))
+            return fields[i].name;
+    return NULL;
+}
+
+const char *ue_config_difference(const struct ue_config *a, const struct ue_config *b) {
+    if (a->mlp_ratio != b->mlp_ratio)
+        return "mlp_ratio";
+    if (a->norm_eps != b->norm_eps)
+        return "norm_eps";
+    if (a->layer1_norm_eps != b->layer1_norm_eps)
+        return "layer1_norm_eps";
+    if (a->qkv_bias != b->qkv_bias)
+        return "qkv_bias";
+    if (memcmp(a->classes, b->classes, sizeof a->classes) != 0)
+        return "classes";
+    return count_difference(a, b);
 }

@@ -3,6 +3,8 @@
 #ifndef UE_CONFIG_H
 #define UE_CONFIG_H
 
+#include "formats/json.h"
+#include "formats/safetensors.h"
 #include "weights.h"
 
 /*
@@ -12,5 +14,18 @@
  */
 ue_status ue_config_parse(struct ue_config *config, char *text, size_t length, const char *file,
                           struct ue_error *error);
+
+/*
+ * Read the object that comes next. Messages begin with `place`, and end in what to do, `remedy`.
+ */
+ue_status ue_config_read(struct ue_config *config, struct ue_json *json, const char *place,
+                         const char *remedy, struct ue_error *error);
+
+/* Read the configuration in a file's metadata; its text there is overwritten. */
+ue_status ue_config_in(struct ue_config *config, struct ue_safetensors *file,
+                       struct ue_error *error);
+
+/* The name of a field in which two configurations differ; NULL: they are the same. */
+const char *ue_config_difference(const struct ue_config *a, const struct ue_config *b);
 
 #endif

@@ -84,17 +84,6 @@ static ue_status bind(struct ue_weights *weights, struct ue_safetensors *file,
     return UE_OK;
 }
 
-static ue_status configure(struct ue_weights *weights, struct ue_safetensors *file,
-                           struct ue_error *error) {
-    if (!file->config)
-        return ue_fail(error, UE_BAD_CONFIG,
-                       "%s: the metadata has no `config`; export the aggregator again so that the "
-                       "file carries its configuration",
-                       file->file.text);
-    return ue_config_parse(&weights->config, file->config, file->config_length, file->file.text,
-                           error);
-}
-
 /* Fill `weights`, whose owner is there. */
 static ue_status load(struct ue_weights *weights, const char *path, const void *bytes, size_t size,
                       struct ue_error *error) {
@@ -102,7 +91,7 @@ static ue_status load(struct ue_weights *weights, const char *path, const void *
     ue_status status = ue_safetensors_read(&file, path, bytes, size, error);
     if (status)
         return status;
-    status = configure(weights, &file, error);
+    status = ue_config_in(&weights->config, &file, error);
     status = status ? status : bind(weights, &file, error);
     ue_safetensors_free(&file);
     return status;

@@ -19,8 +19,7 @@ struct ue_config {
     size_t top_m;
     size_t head_dim, hidden_dim; /* embed_dim / num_heads, (size_t)(embed_dim * mlp_ratio) */
     size_t classes[UE_MAX_TASKS];
-    double mlp_ratio;
-    float norm_eps, layer1_norm_eps;
+    double mlp_ratio, norm_eps, layer1_norm_eps;
     bool qkv_bias;
 };
 

@@ -196,6 +196,14 @@ bool ue_json_boolean(struct ue_json *json, bool *value) {
     return true;
 }
 
+bool ue_json_null(struct ue_json *json) {
+    static const char word[] = "null";
+    if (json->problem || peek(json) != 'n' || strncmp(json->next, word, sizeof word - 1) != 0)
+        return false;
+    json->next += sizeof word - 1;
+    return true;
+}
+
 static const char *skip_digits(const char *s) {
     while (*s >= '0' && *s <= '9')
         s++;

@@ -40,6 +40,8 @@ bool ue_json_key(struct ue_json *json, struct ue_json_text *key);
 
 bool ue_json_string(struct ue_json *json, struct ue_json_text *text);
 bool ue_json_boolean(struct ue_json *json, bool *value);
+/* Whether null is next; it is then behind us. */
+bool ue_json_null(struct ue_json *json);
 
 /* A number from 0 to 2^64 - 1 without sign, fraction or exponent. */
 bool ue_json_whole(struct ue_json *json, uint64_t *value);

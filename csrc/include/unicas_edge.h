@@ -1,5 +1,6 @@
 /*
- * unicas_edge.h: the kernels of unicas-edge; for encoders see unicas_edge_encoder.h.
+ * unicas_edge.h: the kernels of unicas-edge; see unicas_edge_bundle.h for bundles,
+ * unicas_edge_encoder.h for encoders.
  *
  * Pixels: uint8 RGB, interleaved (HWC), origin top left. Rows lie `row_stride` bytes apart; the
  * stride may be larger than 3 * width (a crop of a larger image) or negative (a flipped one).
@@ -68,7 +69,8 @@ typedef enum ue_status {
     UE_ENDED,           /* the session is finished, cancelled, or another process's */
     UE_NO_RUNTIME,      /* an encoder's runtime is not installed, or lacks what is needed */
     UE_BAD_MODEL,       /* an encoder's model cannot be loaded, or is not what was expected */
-    UE_RUN_FAILED       /* an encoder's runtime failed to run its model */
+    UE_RUN_FAILED,      /* an encoder's runtime failed to run its model */
+    UE_BAD_BUNDLE       /* a bundle's manifest breaks a rule, or its files are not those named */
 } ue_status;
 
 typedef enum ue_dtype {

@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.support.places import ROOT
 
 INCLUDE = ROOT / "csrc/include"
-HEADERS = ("unicas_edge.h", "unicas_edge_encoder.h")
+HEADERS = ("unicas_edge.h", "unicas_edge_encoder.h", "unicas_edge_bundle.h")
+INCLUDES = "".join(f'#include "{name}"\n' for name in HEADERS)
 PROMISED = ROOT / "csrc/abi.txt"
 
 
@@ -55,7 +56,7 @@ def program(header: str) -> str:
         said += [f'printf("constant {name} %d\\n", (int){name});' for name in filter(None, names)]
     lines = "\n    ".join(said)
     return (
-        '#include "unicas_edge_encoder.h"\n#include <stddef.h>\n#include <stdio.h>\n\n'
+        f"{INCLUDES}#include <stddef.h>\n#include <stdio.h>\n\n"
         f"int main(void) {{\n    {lines}\n    return 0;\n}}\n"
     )
 
@@ -86,7 +87,7 @@ def assertions(listed: str) -> str:
         elif what == "constant":
             held.append(f"{name} == {numbers[0]}")
     lines = "".join(f'_Static_assert({one}, "{one}");\n' for one in held)
-    return f'#include "unicas_edge_encoder.h"\n#include <stddef.h>\n{lines}'
+    return f"{INCLUDES}#include <stddef.h>\n{lines}"
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def package(library):
 def names(*options_and_file):
     """The symbols that nm lists as defined: name -> its file."""
     lines = run("nm", "-A", "--defined-only", *options_and_file).splitlines()
-    return {line.split()[-1]: line.split(":")[-2].strip() for line in lines}
+    symbols = [line for line in lines if line.split()[-2] != "A"]  # that is the map's own name
+    return {line.split()[-1].split("@")[0]: line.split(":")[-2].strip() for line in symbols}
 
 
 # ---- what is exported ---------------------------------------------------------------------------

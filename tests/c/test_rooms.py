@@ -17,11 +17,12 @@ ALLOWED = {
     "pixels": {"system"},
     "aggregator/kernels": {"system"},
     "aggregator": {"aggregator/kernels", "formats", "system"},
+    "bundle": {"aggregator", "encoders", "formats", "system"},
     "session": {"system"},
     "encoders": {"system"},
 }
 #: The public headers, which every room may include.
-PUBLIC = {"unicas_edge.h", "unicas_edge_encoder.h"}
+PUBLIC = {"unicas_edge.h", "unicas_edge_bundle.h", "unicas_edge_encoder.h"}
 #: Instruction sets, and the header that is included in their stead.
 PARTS = {"x86", "arm"}
 

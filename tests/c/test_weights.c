@@ -33,7 +33,7 @@ static void print_config(const struct ue_config *config) {
            config->embed_dim_in, config->embed_dim, config->depth, config->num_heads,
            config->num_tasks, config->num_experts, config->slots_per_expert, config->top_m,
            config->head_dim, config->hidden_dim, config->qkv_bias, config->mlp_ratio,
-           (double)config->norm_eps, (double)config->layer1_norm_eps);
+           (double)(float)config->norm_eps, (double)(float)config->layer1_norm_eps);
     for (size_t i = 0; i < config->num_tasks; i++)
         printf(" %zu", config->classes[i]);
     printf("\n");

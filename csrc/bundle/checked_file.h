@@ -1,0 +1,29 @@
+/* Files of others, read once: what was hashed is what is kept. */
+#ifndef UE_CHECKED_FILE_H
+#define UE_CHECKED_FILE_H
+
+#include "formats/sha256.h"
+#include "formats/shown.h"
+#include "system/error.h"
+
+/* Which file, by a path that holds no link, what messages call it, and how long it may be. */
+struct ue_checked_source {
+    const char *path;
+    const struct ue_shown *name;
+    uint64_t most;
+};
+
+/* Bytes of a file, a NUL behind them; NULL before they were read. */
+struct ue_kept {
+    char *bytes;
+    size_t size;
+};
+
+/*
+ * Hash a regular file, and keep what was hashed, where `kept` is not NULL. UE_BAD_BUNDLE where it
+ * is no such file, too large, or changes meanwhile.
+ */
+ue_status ue_checked_read(const struct ue_checked_source *source, struct ue_kept *kept,
+                          char sha256[UE_SHA256_HEX], struct ue_error *error);
+
+#endif
