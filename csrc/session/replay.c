@@ -60,7 +60,10 @@ static ue_status restore(ue_session *session, uint32_t cell, uint32_t slot, floa
         return UE_OK;
     if (ue_spool_token(&session->spool, cell, token)) {
         session->encoded++;
-        return ue_tokens_put(&session->tokens, cell, token);
+        const ue_status status = ue_tokens_put(&session->tokens, cell, token);
+        if (status != UE_OK && status != UE_NO_MEMORY)
+            ue_refuse(status, "%s", ue_aggregator_bag_error(session->options.bag));
+        return status;
     }
     if (restore_pixels(session, cell, slot))
         return UE_OK;

@@ -170,6 +170,9 @@ static ue_status take_in(ue_session *session, struct arrival *tile) {
         ue_crop_rest(&session->crops, tile->crop);
         tile->crop = NULL;
     }
+    /* Before anything changes: what settles its field must not fail. */
+    if (status == UE_OK && (!ue_heap_reserve(&session->kept) || !ue_heap_reserve(&session->ready)))
+        status = ue_refuse(UE_NO_MEMORY, "not enough memory");
     if (status == UE_OK)
         status = keep(session, tile);
     if (status == UE_OK)

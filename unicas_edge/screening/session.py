@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -265,9 +265,10 @@ class Session:
         self._crew.join()
         if self._owns_encoder:
             self.encoder.close()
-        self._core.native.let_go()
         if self._done and self._spool and self._crew.process.here:
-            self._spool.unlink(missing_ok=True)
+            with suppress(OSError):  # one that stays gives the same result again
+                self._spool.unlink()  # while it is locked: another's of that name is not ours
+        self._core.native.let_go()
 
     def __enter__(self) -> Session:
         return self
