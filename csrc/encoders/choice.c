@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "system/error.h"
+
 /* A row of engines/registry.py: in which precisions it computes the encoder's own fp32 file. */
 static const struct row {
     const char *name;
@@ -34,9 +36,7 @@ const char *ue_precision_name(enum ue_precision precision) {
 }
 
 /* Append to a text, cut to fit. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
+UE_PRINTF(2, 3)
 static void add(struct ue_choice *choice, const char *format, ...) {
     const size_t used = strlen(choice->text);
     va_list arguments;

@@ -140,9 +140,9 @@ static ue_ort_path *path_of(const char *text) {
 
 static ue_status add_weights(struct ue_onnxruntime *own, const ue_encoder_source *source) {
     const size_t count = source->weights_count;
-    ue_ort_path *names[MOST_WEIGHTS];
-    char *bytes[MOST_WEIGHTS];
-    size_t sizes[MOST_WEIGHTS], named = 0;
+    ue_ort_path *names[MOST_WEIGHTS] = {NULL};
+    char *bytes[MOST_WEIGHTS] = {NULL};
+    size_t sizes[MOST_WEIGHTS] = {0}, named = 0;
     if (count > MOST_WEIGHTS || !strcmp(own->provider->name, "tensorrt"))
         return ue_encoder_fail(UE_BAD_OPTIONS,
                                "%s: give its path: weights in memory are at most "

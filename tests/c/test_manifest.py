@@ -180,7 +180,6 @@ def test_damaged_bytes(in_c, data):
 def test_any_value_in_any_place(in_c, data):
     numbers = st.integers(-5, 70_000) | st.floats(-2, 2_000).filter(lambda x: str(x) != "-0.0")
     value = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=220))
-    made = FULL
-    for path in data.draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=1)):
-        made = put(made, path, data.draw(value | st.lists(value, max_size=4)))
+    path = data.draw(st.sampled_from([path for path in PLACES if path != ("schema_version",)]))
+    made = put(FULL, path, data.draw(value | st.lists(value, max_size=4)))
     same(in_c, json.dumps(made, ensure_ascii=data.draw(st.booleans())).encode())
