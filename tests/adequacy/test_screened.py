@@ -52,7 +52,7 @@ def bundle_at(folder, weights=None, tasks=None, **changes):
 @pytest.mark.parametrize("max_tiles", [20, 48])
 def test_pushing_gives_the_bits_the_file_gave(sample, halved, tmp_path, max_tiles):
     bundle = bundle_at(tmp_path / "b", halved, {"conformal": CONFORMAL}, min_squamous_cells=100)
-    with Screener(bundle, Options(max_tiles=max_tiles)) as screener:
+    with Screener(bundle, Options(max_tiles=max_tiles, colour="none")) as screener:
         result = screener.screen(sample).result
     assert {"cell", "bubble"} <= set(result.tiles["kind"])
     assert result.adequacy.squamous.estimate > 10 * result.adequacy.kinds["cell"]

@@ -71,7 +71,7 @@ def test_the_model_card_has_the_data_with_licences_and_every_figure_with_its_int
     manifest = Bundle.load().manifest
     card = (DEFAULT / "MODEL_CARD.md").read_text("utf-8")
     assert "emonstration: not for diagnosis" in card
-    assert len(manifest.training_data) == 4
+    assert len(manifest.training_data) == 5
     for data in manifest.training_data:
         assert f"| {data.name} | {data.licence} | {data.count:,} |" in card
     assert {f.task for f in manifest.evaluation if f.metric == "AUC"} >= {

@@ -77,7 +77,7 @@ def assert_same(file_result, session_result) -> None:
 
 @pytest.mark.parametrize("max_tiles", [20, 48])
 def test_pushing_gives_the_bits_the_file_gave(sample, bundle, encoder, max_tiles):
-    from_file = unicas_edge.screen(sample, bundle, max_tiles=max_tiles)
+    from_file = unicas_edge.screen(sample, bundle, max_tiles=max_tiles, colour="none")
     assert from_file.coverage.encoded > 10
     assert_same(from_file, push_all(sample, bundle, encoder, max_tiles=max_tiles, scored=True))
 
@@ -87,7 +87,7 @@ def test_the_same_holds_for_scores_from_luma(tmp_path, sample, bundle, encoder):
         pixels = slide.overview(1300)
     path = tmp_path / "plain.png"
     Image.fromarray(pixels).save(path)
-    from_file = unicas_edge.screen(path, bundle, max_tiles=18, mpp=0.5)
+    from_file = unicas_edge.screen(path, bundle, max_tiles=18, mpp=0.5, colour="none")
     with open_slide(path, mpp=0.5) as slide:
         assert slide.content(grid_for(bundle, slide.width, slide.height, 0.5)) is None
         grid = grid_for(bundle, slide.width, slide.height, 0.5)
@@ -112,7 +112,7 @@ def test_and_with_a_fitted_colour_matrix(sample, bundle, encoder, mode):
         fit = unicas_edge.fit_colour(bundle, sampled(slide, grid, cells), mode)
     pushed = push_all(sample, bundle, encoder, max_tiles=20, scored=True, colour=fit)
     assert_same(from_file, pushed)
-    plain = unicas_edge.screen(sample, bundle, max_tiles=20)
+    plain = unicas_edge.screen(sample, bundle, max_tiles=20, colour="none")
     assert not np.array_equal(plain.features, from_file.features)
 
 
