@@ -156,3 +156,12 @@ def test_mutated_tiles_never_pass_unnoticed(tiles, part):
         image.avg()  # decodes it all; raises on a warning
     assert refused > 0.6 * MUTATIONS / PARTS
     assert accepted  # some mutations change a pixel and break no rule of JPEG
+
+
+@pytest.mark.parametrize("scans", [100, 80_000])
+def test_endless_scans_are_refused_before_they_are_decoded(monkeypatch, scans):
+    stream = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00\x00"
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        decode_into(stream[:-2] + scan * scans + stream[-2:], np.empty((16, 16, 3), np.uint8))

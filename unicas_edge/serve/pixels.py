@@ -12,10 +12,9 @@ from starlette.requests import ClientDisconnect
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import ServiceError
 from unicas_edge.serve.body import SECONDS
+from unicas_edge.slide.jpeg import check_scans
 
 JPEG, RAW = "image/jpeg", "application/octet-stream"
-#: A progressive JPEG has about 10 scans; each costs a pass over all coefficients.
-_MOST_SCANS, _SCAN = 100, b"\xff\xda"
 #: Views of packed bytes as RGB, by the order of the channels.
 ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
 
@@ -59,14 +58,13 @@ def tile_of(body: bytes, kind: str, side: int, order: str) -> UInt8Image:
 
 def _decoded(body: bytes, side: int) -> UInt8Image:
     try:
-        if body.count(_SCAN) > _MOST_SCANS:
-            raise ServiceError(f"a JPEG may have {_MOST_SCANS} scans", 422)
+        check_scans(body)
         height, width, *_ = simplejpeg.decode_jpeg_header(body)
         if (height, width) != (side, side):
             raise ServiceError(f"a tile is {side} x {side} pixels, not {width} x {height}", 422)
         return np.asarray(simplejpeg.decode_jpeg(body))
     except ValueError as error:
-        raise ServiceError(f"the body is no JPEG: {error}", 422) from error
+        raise ServiceError(f"the body is no JPEG that can be taken: {error}", 422) from error
 
 
 def many_tiles(body: bytes, side: int, most: int) -> list[UInt8Image]:

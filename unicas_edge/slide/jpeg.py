@@ -18,6 +18,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 #: Markers without a length: TEM, RST0-7, SOI, EOI.
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})
 _SCAN, _APP_0, _APP_14 = 0xDA, 0xE0, 0xEE
+#: A progressive JPEG has about 10 scans; each costs a pass over all coefficients.
+MOST_SCANS = 100
 _RGB_IDS = tuple(b"RGB")
 _JFIF_IDS = (1, 2, 3)
 
@@ -131,13 +133,20 @@ def without_jfif(stream: bytes) -> bytes:
     return b"".join((*kept, stream[last:]))
 
 
+def check_scans(stream: bytes) -> None:
+    """Raise `ValueError` for a JPEG of more than `MOST_SCANS`: a megabyte may hold 80,000."""
+    if stream.count(bytes((0xFF, _SCAN))) > MOST_SCANS:
+        raise ValueError(f"the JPEG stream has more than {MOST_SCANS} scans")
+
+
 def decode_into(stream: bytes, out: NDArray[np.uint8]) -> None:
     """Decode a JPEG stream into `out`, uint8 RGB [height, width, 3], C-contiguous.
 
     Where `out` is a half, quarter or eighth of the frame, libjpeg's scaled decode fills it. Any
-    libjpeg warning, and a frame of another size, is a `ValueError`: of mutated tiles libjpeg
-    decodes all "successfully", and only its warnings tell.
+    libjpeg warning, a frame of another size, and endless scans are a `ValueError`: of mutated
+    tiles libjpeg decodes all "successfully", and only its warnings tell.
     """
+    check_scans(stream)
     height, width, _ = out.shape
     image = simplejpeg.decode_jpeg(
         stream, "RGB", min_height=height, min_width=width, buffer=out, strict=True

@@ -14,7 +14,7 @@ import simplejpeg
 
 from unicas_edge.errors import SlideError, UnsupportedSlideError
 from unicas_edge.slide.base import WHITE
-from unicas_edge.slide.jpeg import SOI, frame_of
+from unicas_edge.slide.jpeg import SOI, check_scans, frame_of
 from unicas_edge.slide.tiff.index import MAX_TILE_PIXELS, TileTable
 from unicas_edge.slide.tiff.picture import (
     COMPRESSION,
@@ -108,6 +108,7 @@ def _verify_jpeg(path: Path, limit: int) -> None:
         raise SlideError(path, f"a JPEG image of {path.stat().st_size:,} bytes{_too_large(limit)}")
     data = path.read_bytes()
     try:
+        check_scans(data)
         frame = frame_of(data)
         if frame.width * frame.height * 3 <= limit << 20:
             simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
