@@ -49,14 +49,6 @@ def cmake():
 
 
 @pytest.fixture(scope="module")
-def compiler():
-    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    if not found:
-        pytest.skip("no C compiler: install gcc, or name one in CC")
-    return found
-
-
-@pytest.fixture(scope="module")
 def built(cmake, compiler, tmp_path_factory):
     """The build folder."""
     folder = tmp_path_factory.mktemp("built")

@@ -214,13 +214,17 @@ def test_one_who_finds_nothing_to_encode_wakes_nobody(aggregator):
     waiting.join()
 
 
+def push_row(core: Core, count: int) -> None:
+    for number in range(count):
+        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
+    core.native.end()
+
+
 def test_tokens_that_were_refused_are_still_to_come(aggregator):
     """Else a wait for the end would be over, and the result would lack them without a word."""
     grid = Grid(40, 10, 1.0, 10, 8, 1)
     core = core_of(aggregator, grid)
-    for number in range(4):
-        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
-    core.native.end()
+    push_row(core, 4)
     planes, numbers = buffers(core, grid)
     assert core.native.take(planes, numbers, 0) == 4
     tokens = np.ones((4, WIDTH), np.float32)
@@ -238,9 +242,7 @@ def test_tokens_that_were_refused_are_still_to_come(aggregator):
 def test_a_token_delivered_twice_is_refused(aggregator):
     grid = Grid(80, 10, 1.0, 10, 8, 1)
     core = core_of(aggregator, grid)
-    for number in range(8):
-        core.native.push(np.full((10, 10, 3), 90, np.uint8), 10 * number, 0, 1.0, True)
-    core.native.end()
+    push_row(core, 8)
     first, second = (np.zeros(BATCH, np.uint32) for _ in range(2))
     for numbers in (first, second):
         assert core.native.take(buffers(core, grid)[0], numbers, 0) == BATCH
