@@ -122,7 +122,21 @@ ue_status ue_engine_plan(struct ue_engine *engine, const struct ue_request *requ
                : ue_encoder_fail(UE_BAD_OPTIONS, "the crop is too large for this machine");
 }
 
-void ue_engine_describe(const struct ue_engine *engine, ue_encoder *encoder) {
+static void interrupt(void *self) {
+    struct ue_engine *engine = self;
+    if (!ue_engine_here(engine))
+        ue_slots_interrupt(&engine->slots, engine->end_run, engine);
+}
+
+static const char *error(void *self) {
+    (void)self;
+    return ue_encoder_error();
+}
+
+void ue_engine_describe(struct ue_engine *engine, ue_encoder *encoder) {
+    encoder->self = engine;
+    encoder->interrupt = interrupt;
+    encoder->error = error;
     encoder->batch = engine->batch;
     encoder->crop = engine->crop;
     encoder->width = engine->width;

@@ -12,6 +12,7 @@ struct ue_request {
     ue_encoder_options options;
 };
 
+/* A built-in encoder begins with it: both have one address, the table's `self`. */
 struct ue_engine {
     char what[256]; /* the model, as errors call it */
     size_t crop, width, batch, workers, threads_each;
@@ -20,6 +21,7 @@ struct ue_engine {
     char version[64];      /* of the runtime */
     long process;
     struct ue_slots slots;
+    void (*end_run)(void *engine, void *handle); /* end what a busy slot's handle runs */
 };
 
 /* An input or output of a model. */
@@ -42,8 +44,8 @@ ue_status ue_engine_plan(struct ue_engine *engine, const struct ue_request *requ
 ue_status ue_engine_check(const struct ue_engine *engine, size_t inputs, size_t outputs,
                           const struct ue_port *in, const struct ue_port *out);
 
-/* Fill the plain fields of a table. */
-void ue_engine_describe(const struct ue_engine *engine, ue_encoder *encoder);
+/* Fill what all tables have alike: the plain fields, self, interrupt and error. */
+void ue_engine_describe(struct ue_engine *engine, ue_encoder *encoder);
 
 /* UE_ENDED in a process made by fork, where the runtime's threads are missing. */
 ue_status ue_engine_here(const struct ue_engine *engine);

@@ -102,17 +102,6 @@ static void end_run(void *engine, void *options) {
         own->ort.release_status(failed);
 }
 
-static void interrupt(void *self) {
-    struct ue_onnxruntime *own = self;
-    if (!ue_engine_here(&own->engine))
-        ue_slots_interrupt(&own->engine.slots, end_run, own);
-}
-
-static const char *error(void *self) {
-    (void)self;
-    return ue_encoder_error();
-}
-
 /* ---- opening and closing --------------------------------------------------------------------- */
 
 /* In a fork the runtime's threads are missing, and it would wait for them: it is left alone. */
@@ -134,16 +123,14 @@ static const struct ue_provider *find_provider(const char *name) {
 
 static void fill(struct ue_onnxruntime *own, ue_encoder *encoder) {
     const bool reference = !own->provider->gpu && !strcmp(own->engine.precision, "fp32");
+    own->engine.end_run = end_run;
     ue_engine_describe(&own->engine, encoder);
-    encoder->self = own;
     encoder->name = own->provider->encoder;
     encoder->device = own->provider->device;
     encoder->unverified = reference ? NULL
                                     : "it is not the reference, ONNX Runtime in fp32 on the "
                                       "CPU, and no evidence was looked at";
     encoder->encode = encode;
-    encoder->interrupt = interrupt;
-    encoder->error = error;
     encoder->destroy = destroy;
 }
 

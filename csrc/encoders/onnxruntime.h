@@ -13,7 +13,7 @@ struct ue_provider {
 };
 
 struct ue_onnxruntime {
-    struct ue_engine engine; /* first: both have one address */
+    struct ue_engine engine; /* first */
     struct ue_ort ort;
     void *library;
     const struct ue_provider *provider;

@@ -82,17 +82,6 @@ static void end_run(void *engine, void *request) {
     own->ov.cancel(request);
 }
 
-static void interrupt(void *self) {
-    struct ue_openvino *own = self;
-    if (!ue_engine_here(&own->engine))
-        ue_slots_interrupt(&own->engine.slots, end_run, own);
-}
-
-static const char *error(void *self) {
-    (void)self;
-    return ue_encoder_error();
-}
-
 /* In a fork the runtime's threads are missing, and it would wait for them: it is left alone. */
 static void destroy(void *self) {
     struct ue_openvino *own = self;
@@ -113,16 +102,14 @@ static size_t threads_of(const struct ue_openvino *own) {
 }
 
 static void fill(struct ue_openvino *own, ue_encoder *encoder) {
+    own->engine.end_run = end_run;
     ue_engine_describe(&own->engine, encoder);
-    encoder->self = own;
     encoder->name = "openvino";
     encoder->device = "cpu";
     encoder->threads = threads_of(own);
     encoder->unverified = "it is not the reference, ONNX Runtime in fp32 on the CPU, and no "
                           "evidence was looked at";
     encoder->encode = encode;
-    encoder->interrupt = interrupt;
-    encoder->error = error;
     encoder->destroy = destroy;
 }
 

@@ -7,7 +7,7 @@
 #include "openvino_api.h"
 
 struct ue_openvino {
-    struct ue_engine engine; /* first: both have one address */
+    struct ue_engine engine; /* first */
     struct ue_ov ov;
     ue_ov_handle *core, *weights, *model, *compiled;
     int elements[3]; /* OpenVINO's number of each ue_dtype */
