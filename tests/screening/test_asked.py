@@ -43,7 +43,7 @@ def test_the_profile_is_applied_and_recorded(tmp_path):
     path = write_tiff(tmp_path / "a.tif", [jpeg_ifd(IMAGE, extra=extra)])
     plain, result = screened(path), screened(path, colour="icc")
     assert result.preprocessing.colour_mode == "icc"
-    assert plain.preprocessing.colour_mode == "none"
+    assert plain.preprocessing.colour_mode == "reinhard"  # the bundle's own
     pairs = zip(plain.tasks, result.tasks, strict=True)
     assert all(abs(a.probability - b.probability) < 0.05 for a, b in pairs)  # sRGB to sRGB
     with pytest.raises(SlideError, match="no ICC profile"):
