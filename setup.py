@@ -96,7 +96,7 @@ native = Extension(
     "unicas_edge._native",
     sources=["unicas_edge/_native.pyx"],
     depends=[
-        "unicas_edge/_session.pxi",
+        "unicas_edge/_intake.pxi",
         *sorted(map(str, Path("csrc").rglob("*.[ch]"))),
     ],
     include_dirs=["csrc", "csrc/include"],

@@ -91,11 +91,11 @@ cdef extern from "unicas_edge.h" nogil:
     ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)
 
 
-cdef extern from "session/session.h" nogil:
-    ctypedef struct ue_session:
+cdef extern from "intake/intake.h" nogil:
+    ctypedef struct ue_intake:
         pass
 
-    ctypedef struct ue_session_options:
+    ctypedef struct ue_intake_options:
         size_t struct_size
         int64_t width, height
         double downsample
@@ -120,44 +120,44 @@ cdef extern from "session/session.h" nogil:
     ctypedef struct ue_session_progress:
         size_t seen, held, ready, encoding, encoded
 
-    ue_status ue_session_open(const ue_session_options *options, ue_session **session)
-    void ue_session_destroy(ue_session *session)
-    const char *ue_session_error()
-    ue_status ue_session_push(
-        ue_session *session, const ue_pixels *pixels, int64_t x, int64_t y, double score,
+    ue_status ue_intake_open(const ue_intake_options *options, ue_intake **session)
+    void ue_intake_destroy(ue_intake *session)
+    const char *ue_intake_error()
+    ue_status ue_intake_push(
+        ue_intake *session, const ue_pixels *pixels, int64_t x, int64_t y, double score,
         bint given,
     )
-    ue_status ue_session_skip(ue_session *session, int64_t x, int64_t y)
-    ue_status ue_session_fail(ue_session *session, int64_t x, int64_t y, double score)
-    ue_status ue_session_came(ue_session *session, int64_t x, int64_t y)
-    ue_status ue_session_room(ue_session *session, unsigned milliseconds)
-    ue_status ue_session_end(ue_session *session)
-    ue_status ue_session_let_go(ue_session *session)
-    ue_status ue_session_drained(ue_session *session, unsigned milliseconds)
-    void ue_session_cancel(ue_session *session)
-    ue_status ue_session_take(
-        ue_session *session, void *planes, uint32_t *cells, size_t *count, unsigned milliseconds,
+    ue_status ue_intake_skip(ue_intake *session, int64_t x, int64_t y)
+    ue_status ue_intake_fail(ue_intake *session, int64_t x, int64_t y, double score)
+    ue_status ue_intake_came(ue_intake *session, int64_t x, int64_t y)
+    ue_status ue_intake_room(ue_intake *session, unsigned milliseconds)
+    ue_status ue_intake_end(ue_intake *session)
+    ue_status ue_intake_let_go(ue_intake *session)
+    ue_status ue_intake_drained(ue_intake *session, unsigned milliseconds)
+    void ue_intake_cancel(ue_intake *session)
+    ue_status ue_intake_take(
+        ue_intake *session, void *planes, uint32_t *cells, size_t *count, unsigned milliseconds,
     )
-    ue_status ue_session_deliver(
-        ue_session *session, const uint32_t *cells, size_t count, const float *tokens,
+    ue_status ue_intake_deliver(
+        ue_intake *session, const uint32_t *cells, size_t count, const float *tokens,
         size_t stride, size_t *bad,
     )
-    ue_status ue_session_so_far(
-        ue_session *session, uint32_t *cells, float *tokens, size_t room, size_t *count,
+    ue_status ue_intake_so_far(
+        ue_intake *session, uint32_t *cells, float *tokens, size_t room, size_t *count,
     )
-    ue_status ue_session_order(
-        ue_session *session, uint32_t *cells, size_t capacity, size_t *count,
+    ue_status ue_intake_order(
+        ue_intake *session, uint32_t *cells, size_t capacity, size_t *count,
     )
-    ue_status ue_session_keep(
-        ue_session *session, const uint32_t *cells, size_t count, uint8_t *has,
+    ue_status ue_intake_keep(
+        ue_intake *session, const uint32_t *cells, size_t count, uint8_t *has,
     )
-    ue_status ue_session_tokens(
-        ue_session *session, const uint32_t *cells, size_t count, float *tokens,
+    ue_status ue_intake_tokens(
+        ue_intake *session, const uint32_t *cells, size_t count, float *tokens,
     )
-    ue_status ue_session_places(
-        ue_session *session, const uint32_t *cells, size_t count, size_t *places,
+    ue_status ue_intake_places(
+        ue_intake *session, const uint32_t *cells, size_t count, size_t *places,
     )
-    ue_status ue_session_records(
-        ue_session *session, uint8_t *status, double *score, float *cellular, float *focus,
+    ue_status ue_intake_records(
+        ue_intake *session, uint8_t *status, double *score, float *cellular, float *focus,
     )
-    ue_status ue_session_progress_of(ue_session *session, ue_session_progress *progress)
+    ue_status ue_intake_progress_of(ue_intake *session, ue_session_progress *progress)

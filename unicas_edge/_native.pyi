@@ -96,8 +96,8 @@ def finish_bags(bags: list[Bag], logits: NDArray[np.float32], seconds: NDArray[n
 def must_be(found: list[int], wanted: list[int]) -> None:
     """Raise ValueError where two shapes differ."""
 
-class SessionCore:
-    """`ue_session` of ``csrc/session/session.h``, which says what each call does.
+class Intake:
+    """`ue_intake` of ``csrc/intake/session.h``, which says what each call does.
 
     A cell is row * columns + column. What a session refuses is a ValueError with its sentence.
     """

@@ -307,4 +307,4 @@ cdef str slide_error(size_t number, size_t count, const char *cause):
     return text if count == 1 else f"slide {number} of {count}: {text}"
 
 
-include "_session.pxi"
+include "_intake.pxi"

@@ -240,7 +240,7 @@ def test_nothing_uninitialised_decides_or_comes_out(build, cases):
 @pytest.mark.parametrize("flags", [ADDRESS, THREAD], ids=["address", "thread"])
 def test_a_session_gives_the_same_bits_in_any_order(build, cases, tmp_path, flags):
     """Threads that push, threads that encode, little memory, a cancel in the middle, a spool."""
-    program = build("test_session.c", flags)
+    program = build("test_intake.c", flags)
     run(program, cases["odd", "F32"][0], ODD.embed_dim_in, tmp_path / "spool")
 
 

@@ -123,10 +123,10 @@ def test_a_program_runs_with_the_shared_library_for_arm(arm, emulator, weights, 
 
 
 def test_sessions_run_on_an_arm_processor(arm, emulator, weights, tmp_path):
-    """Threads that push and threads that encode: the case of test_session.c."""
+    """Threads that push and threads that encode: the case of test_intake.c."""
     library = arm / "lib/libunicas_edge.a"
     flags = ["-DUE_STATIC", "-pthread", "-ffp-contract=off", f"-I{CASES}"]
-    source = CASES / "test_session.c"
+    source = CASES / "test_intake.c"
     program = compiled(ARM, tmp_path / "session", *flags, source, library, "-lm")
     run(*emulator, program, weights, config_of().embed_dim_in, tmp_path / "spool")
 

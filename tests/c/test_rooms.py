@@ -18,11 +18,11 @@ ALLOWED = {
     "aggregator/kernels": {"system"},
     "aggregator": {"aggregator/kernels", "formats", "system"},
     "bundle": {"aggregator", "encoders", "formats", "system"},
-    "session": {"system"},
+    "intake": {"system"},
     "encoders": {"system"},
 }
 #: The public headers, which every room may include.
-PUBLIC = {"unicas_edge.h", "unicas_edge_bundle.h", "unicas_edge_encoder.h"}
+PUBLIC = {f"unicas_edge{part}.h" for part in ("", "_bundle", "_encoder", "_session")}
 #: Instruction sets, and the header that is included in their stead.
 PARTS = {"x86", "arm"}
 

@@ -307,9 +307,9 @@ def test_impossible_sessions_are_refused(aggregator, change):
         "spool_key": bytes(32),
     }
     bag = aggregator.bag(4).native
-    _native.SessionCore(bag, **facts, **more)
+    _native.Intake(bag, **facts, **more)
     with pytest.raises(ValueError, match="not possible"):
-        _native.SessionCore(bag, **facts | more | change)
+        _native.Intake(bag, **facts | more | change)
 
 
 def test_more_tiles_than_a_bag_holds_are_refused(aggregator, monkeypatch):

@@ -1,4 +1,4 @@
-"""The native session (``csrc/session``) in the terms of the pipeline: cells, tokens, errors."""
+"""The native session (``csrc/intake``) in the terms of the pipeline: cells, tokens, errors."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Core:
         self._capacity = min(max_tiles or cells, cells, MOST_TILES)
         self._bag = aggregator.bag(self._capacity)
         with refusals():
-            self.native = _native.SessionCore(
+            self.native = _native.Intake(
                 self._bag.native,
                 capacity=self._capacity,
                 width=grid.width,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge._native import SessionCore
+from unicas_edge._native import Intake
 from unicas_edge.engines import Encoder
 from unicas_edge.engines.queue import aligned
 from unicas_edge.errors import EngineError
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 class Encoding:
     """A crew's `Source` of batches, the best tiles of a session first, and its work on them."""
 
-    def __init__(self, core: SessionCore, encoder: Encoder, grid: Grid) -> None:
+    def __init__(self, core: Intake, encoder: Encoder, grid: Grid) -> None:
         self._core, self._encoder, self._grid = core, encoder, grid
         self._free: queue.SimpleQueue[Batch] = queue.SimpleQueue()
         shape = (encoder.batch_size, 3, grid.crop, grid.crop)

@@ -2,7 +2,7 @@
 
 A session measures each tile, keeps the best fields seen so far, encodes their tiles, the best
 first, and at `finish` orders the tokens canonically. The result depends on which tiles were pushed
-with which scores, not on the order or the threads that pushed them. ``csrc/session`` does it; this
+with which scores, not on the order or the threads that pushed them. ``csrc/intake`` does it; this
 is its face.
 
 Memory: the pixels of tiles that may still be encoded (at most `MAX_PENDING_BYTES`; past that the

@@ -1,6 +1,6 @@
 """Which tiles are screened, in canonical order, where all scores are known.
 
-A session (``csrc/session``) makes the same choice from fields that arrive one at a time: after all
+A session (``csrc/intake``) makes the same choice from fields that arrive one at a time: after all
 have come, the kept ones are exactly those `plan` would have chosen; a field that was once
 dropped can never return.
 """

@@ -8,7 +8,7 @@
 #ifndef UE_SPOOL_H
 #define UE_SPOOL_H
 
-#include "session.h"
+#include "intake.h"
 #include "system/file.h"
 
 /* What is known of a tile; its pixels are in a slot, 0: none were kept. */
@@ -34,7 +34,7 @@ struct ue_spool {
 };
 
 /* Open the session's spool, if its options name one. An old one must be of the same session. */
-ue_status ue_spool_open(struct ue_spool *spool, const ue_session_options *options, size_t cells);
+ue_status ue_spool_open(struct ue_spool *spool, const ue_intake_options *options, size_t cells);
 void ue_spool_close(struct ue_spool *spool);
 
 /* All of these do nothing without a file. */

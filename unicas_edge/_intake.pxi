@@ -1,4 +1,4 @@
-# The session of csrc/session, included by _native.pyx: every call releases the GIL while it waits.
+# The session of csrc/intake, included by _native.pyx: every call releases the GIL while it waits.
 
 
 cdef ue_dtype dtype_named(str name) except *:
@@ -10,7 +10,7 @@ cdef ue_dtype dtype_named(str name) except *:
 
 cdef str refused():
     """The sentence of the last refusal; a path in it may be no UTF-8, or be cut within a letter."""
-    return (<bytes>ue_session_error()).decode("utf-8", "replace")
+    return (<bytes>ue_intake_error()).decode("utf-8", "replace")
 
 
 cdef int let(ue_status status) except -1:
@@ -23,10 +23,10 @@ cdef int let(ue_status status) except -1:
 
 
 @cython.no_gc_clear
-cdef class SessionCore:
-    cdef ue_session *handle
+cdef class Intake:
+    cdef ue_intake *handle
     cdef readonly Bag bag  # which outlives the session
-    cdef ue_session_options options
+    cdef ue_intake_options options
 
     def __cinit__(
         self, Bag bag not None, *, size_t capacity, int64_t width, int64_t height,
@@ -40,7 +40,7 @@ cdef class SessionCore:
         cdef ue_status status
         must_be([affine.shape[0], key.shape[0]], [12, 32])
         self.bag = bag
-        self.options.struct_size = sizeof(ue_session_options)
+        self.options.struct_size = sizeof(ue_intake_options)
         self.options.width, self.options.height = width, height
         self.options.downsample = downsample
         self.options.tile, self.options.crop, self.options.field = tile, crop, field
@@ -61,12 +61,12 @@ cdef class SessionCore:
                 raise ValueError("the name of a spool file has no NUL in it")
             self.options.spool = spool
         with nogil:
-            status = ue_session_open(&self.options, &self.handle)
+            status = ue_intake_open(&self.options, &self.handle)
         self.options.spool = NULL  # the bytes are the caller's
         let(status)
 
     def __dealloc__(self):
-        ue_session_destroy(self.handle)
+        ue_intake_destroy(self.handle)
 
     def push(
         self, const uint8_t[:, :, :] tile not None, int64_t x, int64_t y, double score, bint given
@@ -80,55 +80,55 @@ cdef class SessionCore:
         pixels.pixel_stride = tile.strides[1]
         pixels.channel_stride = tile.strides[2]
         with nogil:
-            status = ue_session_push(self.handle, &pixels, x, y, score, given)
+            status = ue_intake_push(self.handle, &pixels, x, y, score, given)
         let(status)
 
     def skip(self, int64_t x, int64_t y) -> None:
         cdef ue_status status
         with nogil:
-            status = ue_session_skip(self.handle, x, y)
+            status = ue_intake_skip(self.handle, x, y)
         let(status)
 
     def fail(self, int64_t x, int64_t y, double score) -> None:
         cdef ue_status status
         with nogil:
-            status = ue_session_fail(self.handle, x, y, score)
+            status = ue_intake_fail(self.handle, x, y, score)
         let(status)
 
     def came(self, int64_t x, int64_t y) -> bool:
         cdef ue_status status
         with nogil:
-            status = ue_session_came(self.handle, x, y)
+            status = ue_intake_came(self.handle, x, y)
         let(status)
         return status == UE_OK
 
     def room(self, unsigned milliseconds) -> bool:
         cdef ue_status status
         with nogil:
-            status = ue_session_room(self.handle, milliseconds)
+            status = ue_intake_room(self.handle, milliseconds)
         let(status)
         return status == UE_OK
 
     def end(self) -> None:
         cdef ue_status status
         with nogil:
-            status = ue_session_end(self.handle)
+            status = ue_intake_end(self.handle)
         let(status)
 
     def drained(self, unsigned milliseconds) -> bool:
         cdef ue_status status
         with nogil:
-            status = ue_session_drained(self.handle, milliseconds)
+            status = ue_intake_drained(self.handle, milliseconds)
         let(status)
         return status == UE_OK
 
     def cancel(self) -> None:
         with nogil:
-            ue_session_cancel(self.handle)
+            ue_intake_cancel(self.handle)
 
     def let_go(self) -> None:
         with nogil:
-            ue_session_let_go(self.handle)
+            ue_intake_let_go(self.handle)
 
     def take(self, out, uint32_t[::1] cells not None, unsigned milliseconds) -> int | None:
         cdef ue_status status
@@ -139,7 +139,7 @@ cdef class SessionCore:
         try:
             self.check_planes(&view)
             with nogil:
-                status = ue_session_take(self.handle, view.buf, &cells[0], &count, milliseconds)
+                status = ue_intake_take(self.handle, view.buf, &cells[0], &count, milliseconds)
         finally:
             PyBuffer_Release(&view)
         if status == UE_ENDED:
@@ -164,7 +164,7 @@ cdef class SessionCore:
             raise ValueError(f"{tokens.shape[0]} tokens for {count} tiles")
         must_be([stride], [self.options.token_width])
         with nogil:
-            status = ue_session_deliver(
+            status = ue_intake_deliver(
                 self.handle, &cells[0], count, &tokens[0, 0], stride, &bad
             )
         if status == UE_BAD_TOKENS and bad < count:
@@ -181,7 +181,7 @@ cdef class SessionCore:
         cdef float *values = &tokens[0, 0] if room else NULL
         must_be([tokens.shape[0], tokens.shape[1]], [room, self.options.token_width])
         with nogil:
-            status = ue_session_so_far(self.handle, first, values, room, &count)
+            status = ue_intake_so_far(self.handle, first, values, room, &count)
         let(status)
         return count
 
@@ -190,7 +190,7 @@ cdef class SessionCore:
         cdef size_t count = 0, room = cells.shape[0]
         cdef uint32_t *first = &cells[0] if room else NULL
         with nogil:
-            status = ue_session_order(self.handle, first, room, &count)
+            status = ue_intake_order(self.handle, first, room, &count)
         if status == UE_BUSY:
             raise ValueError(refused())
         let(status)
@@ -203,7 +203,7 @@ cdef class SessionCore:
         cdef uint8_t *found = &has[0] if count else NULL
         must_be([has.shape[0]], [count])
         with nogil:
-            status = ue_session_keep(self.handle, first, count, found)
+            status = ue_intake_keep(self.handle, first, count, found)
         let(status)
 
     def tokens(self, const uint32_t[::1] cells not None, float[:, ::1] tokens not None) -> None:
@@ -212,7 +212,7 @@ cdef class SessionCore:
         must_be([tokens.shape[0], tokens.shape[1]], [count, self.options.token_width])
         if count:
             with nogil:
-                status = ue_session_tokens(self.handle, &cells[0], count, &tokens[0, 0])
+                status = ue_intake_tokens(self.handle, &cells[0], count, &tokens[0, 0])
             let(status)
 
     def places(self, const uint32_t[::1] cells not None, size_t[::1] places not None) -> None:
@@ -221,7 +221,7 @@ cdef class SessionCore:
         must_be([places.shape[0]], [count])
         if count:
             with nogil:
-                status = ue_session_places(self.handle, &cells[0], count, &places[0])
+                status = ue_intake_places(self.handle, &cells[0], count, &places[0])
             let(status)
 
     def records(
@@ -233,7 +233,7 @@ cdef class SessionCore:
             [status.shape[0], score.shape[0], cellular.shape[0], focus.shape[0]], [cells] * 4
         )
         with nogil:
-            done = ue_session_records(
+            done = ue_intake_records(
                 self.handle, &status[0], &score[0], &cellular[0], &focus[0]
             )
         let(done)
@@ -242,6 +242,6 @@ cdef class SessionCore:
         cdef ue_session_progress found
         cdef ue_status status
         with nogil:
-            status = ue_session_progress_of(self.handle, &found)
+            status = ue_intake_progress_of(self.handle, &found)
         let(status)
         return found.seen, found.held, found.ready, found.encoding, found.encoded

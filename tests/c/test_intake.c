@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "check.h"
-#include "session/session.h"
+#include "intake/intake.h"
 
 enum { TILE = 10, CROP = 8, ROWS = 9, COLS = 11, CELLS = ROWS * COLS, FIELD = 3, CAP = 30 };
 enum { SCANNERS = 3, ENCODERS = 2, BATCH = 4, ROUNDS = 6, MOST_LOGITS = 4096, MOST_WIDTH = 64 };
@@ -17,7 +17,7 @@ static const char *spool; /* NULL for none */
 
 /* What one scan has of its own. */
 struct scan {
-    ue_session *session;
+    ue_intake *intake;
     uint32_t order[CELLS];
     size_t thread; /* the next one's number */
     pthread_mutex_t lock;
@@ -47,7 +47,7 @@ static double score_of(uint32_t cell) {
     return cell % 7;
 }
 
-static void send(ue_session *session, uint32_t cell, int layout) {
+static void send(ue_intake *intake, uint32_t cell, int layout) {
     uint8_t pixels[3 * TILE * TILE], planes[3 * TILE * TILE];
     draw(cell, pixels);
     for (size_t k = 0; k < 3 * TILE * TILE; k++)
@@ -55,16 +55,16 @@ static void send(ue_session *session, uint32_t cell, int layout) {
     const ue_pixels packed = {pixels, 3 * TILE, 3, 1}, planar = {planes, TILE, 1, TILE * TILE};
     const int64_t x = cell % COLS * TILE, y = cell / COLS * TILE;
     ue_status status;
-    if (ue_session_came(session, x, y) == UE_OK)
+    if (ue_intake_came(intake, x, y) == UE_OK)
         return;
     if (cell % 11 == 3)
-        status = ue_session_skip(session, x, y);
+        status = ue_intake_skip(intake, x, y);
     else if (cell % 11 == 7)
-        status = ue_session_fail(session, x, y, score_of(cell));
+        status = ue_intake_fail(intake, x, y, score_of(cell));
     else
-        status = ue_session_push(session, layout ? &planar : &packed, x, y, score_of(cell), true);
-    CHECK(status == UE_OK || status == UE_ENDED, "%s", ue_session_error());
-    while (ue_session_room(session, 5) == UE_BUSY)
+        status = ue_intake_push(intake, layout ? &planar : &packed, x, y, score_of(cell), true);
+    CHECK(status == UE_OK || status == UE_ENDED, "%s", ue_intake_error());
+    while (ue_intake_room(intake, 5) == UE_BUSY)
         ;
 }
 
@@ -72,9 +72,9 @@ static void *push(void *argument) {
     struct scan *scan = argument;
     const size_t me = own_number(scan) % SCANNERS;
     for (size_t k = me; k < CELLS; k += SCANNERS) {
-        send(scan->session, scan->order[k], (int)(k % 2));
+        send(scan->intake, scan->order[k], (int)(k % 2));
         if (scan->cancelled && k > CELLS / 2)
-            ue_session_cancel(scan->session);
+            ue_intake_cancel(scan->intake);
     }
     return NULL;
 }
@@ -90,12 +90,12 @@ static void *encode(void *argument) {
     uint32_t cells[BATCH];
     size_t count, bad;
     ue_status status;
-    while ((status = ue_session_take(scan->session, planes, cells, &count, 5)) != UE_ENDED)
+    while ((status = ue_intake_take(scan->intake, planes, cells, &count, 5)) != UE_ENDED)
         if (status == UE_OK) {
             for (size_t k = 0; k < count; k++)
                 make_token(cells[k], tokens + k * width);
-            CHECK(ue_session_deliver(scan->session, cells, count, tokens, width, &bad) == UE_OK,
-                  "%s", ue_session_error());
+            CHECK(ue_intake_deliver(scan->intake, cells, count, tokens, width, &bad) == UE_OK, "%s",
+                  ue_intake_error());
         }
     return NULL;
 }
@@ -111,8 +111,8 @@ static void shuffle(uint32_t *order) {
     }
 }
 
-static ue_session_options options_of(ue_bag *bag, size_t held) {
-    const ue_session_options options = {
+static ue_intake_options options_of(ue_bag *bag, size_t held) {
+    const ue_intake_options options = {
         .struct_size = sizeof options,
         .width = COLS * TILE,
         .height = ROWS * TILE,
@@ -143,26 +143,26 @@ static void run_threads(struct scan *scan) {
         CHECK(!pthread_create(&threads[k], NULL, k < SCANNERS ? push : encode, scan), "thread");
     for (size_t k = 0; k < SCANNERS; k++)
         pthread_join(threads[k], NULL);
-    const ue_status status = ue_session_end(scan->session);
-    CHECK(status == (scan->cancelled ? UE_ENDED : UE_OK), "%s", ue_session_error());
-    while (ue_session_drained(scan->session, 5) == UE_BUSY)
+    const ue_status status = ue_intake_end(scan->intake);
+    CHECK(status == (scan->cancelled ? UE_ENDED : UE_OK), "%s", ue_intake_error());
+    while (ue_intake_drained(scan->intake, 5) == UE_BUSY)
         ;
     for (size_t k = SCANNERS; k < SCANNERS + ENCODERS; k++)
         pthread_join(threads[k], NULL);
 }
 
-static void collect(ue_session *session, ue_bag *bag, struct outcome *outcome) {
+static void collect(ue_intake *intake, ue_bag *bag, struct outcome *outcome) {
     uint8_t has[CELLS];
     size_t places[CELLS];
     memset(outcome, 0, sizeof *outcome);
-    CHECK(ue_session_order(session, outcome->cells, CELLS, &outcome->count) == UE_OK, "order");
+    CHECK(ue_intake_order(intake, outcome->cells, CELLS, &outcome->count) == UE_OK, "order");
     CHECK(outcome->count == CAP, "%zu tiles are planned", outcome->count);
-    CHECK(ue_session_keep(session, outcome->cells, outcome->count, has) == UE_OK, "keep");
+    CHECK(ue_intake_keep(intake, outcome->cells, outcome->count, has) == UE_OK, "keep");
     for (size_t k = 0; k < outcome->count; k++)
         if (has[k])
             outcome->cells[outcome->encoded++] = outcome->cells[k];
-    CHECK(ue_session_places(session, outcome->cells, outcome->encoded, places) == UE_OK, "%s",
-          ue_session_error());
+    CHECK(ue_intake_places(intake, outcome->cells, outcome->encoded, places) == UE_OK, "%s",
+          ue_intake_error());
     CHECK(ue_aggregator_arrange(bag, places, outcome->encoded) == UE_OK, "arrange");
     CHECK(ue_aggregator_finish(bag, outcome->logits, NULL) == UE_OK, "finish");
 }
@@ -170,15 +170,15 @@ static void collect(ue_session *session, ue_bag *bag, struct outcome *outcome) {
 static void scan(size_t held, int cancelled, struct outcome *outcome) {
     ue_bag *bag;
     CHECK(ue_aggregator_bag(aggregator, CAP, &bag) == UE_OK, "bag");
-    const ue_session_options options = options_of(bag, held);
+    const ue_intake_options options = options_of(bag, held);
     struct scan scan = {.cancelled = cancelled};
     shuffle(scan.order);
     pthread_mutex_init(&scan.lock, NULL);
-    CHECK(ue_session_open(&options, &scan.session) == UE_OK, "%s", ue_session_error());
+    CHECK(ue_intake_open(&options, &scan.intake) == UE_OK, "%s", ue_intake_error());
     run_threads(&scan);
     if (outcome)
-        collect(scan.session, bag, outcome);
-    ue_session_destroy(scan.session);
+        collect(scan.intake, bag, outcome);
+    ue_intake_destroy(scan.intake);
     ue_aggregator_free_bag(bag);
     pthread_mutex_destroy(&scan.lock);
 }
@@ -186,28 +186,28 @@ static void scan(size_t held, int cancelled, struct outcome *outcome) {
 /* What is refused changes nothing. */
 static void refuse(void) {
     ue_bag *bag;
-    ue_session *session;
+    ue_intake *intake;
     ue_session_progress progress;
     uint8_t pixels[3 * TILE * TILE] = {0};
     const ue_pixels tile = {pixels, 3 * TILE, 3, 1};
     CHECK(ue_aggregator_bag(aggregator, CAP, &bag) == UE_OK, "bag");
-    ue_session_options options = options_of(bag, 100);
+    ue_intake_options options = options_of(bag, 100);
     options.crop = TILE + 1;
-    CHECK(ue_session_open(&options, &session) == UE_BAD_OPTIONS, "a crop larger than its tile");
+    CHECK(ue_intake_open(&options, &intake) == UE_BAD_OPTIONS, "a crop larger than its tile");
     options.crop = CROP;
-    CHECK(ue_session_open(&options, &session) == UE_OK, "%s", ue_session_error());
-    CHECK(ue_session_push(session, &tile, 1, 0, 1, true) == UE_BAD_TILE, "off the grid");
-    CHECK(ue_session_push(session, &tile, INT64_MAX, INT64_MIN, 1, true) == UE_BAD_TILE, "far");
-    CHECK(ue_session_push(session, &tile, 0, 0, -1, true) == UE_BAD_TILE, "a score below 0");
-    CHECK(ue_session_push(session, NULL, 0, 0, 1, true) == UE_NULL_POINTER, "no pixels");
-    CHECK(ue_session_push(session, &tile, 0, 0, 1, true) == UE_OK, "%s", ue_session_error());
-    CHECK(ue_session_skip(session, 0, 0) == UE_BAD_TILE, "a tile twice");
-    CHECK(strstr(ue_session_error(), "pushed twice"), "%s", ue_session_error());
-    CHECK(ue_session_push(session, &tile, TILE, 0, 1, false) == UE_BAD_TILE, "scores for some");
-    CHECK(ue_session_progress_of(session, &progress) == UE_OK && progress.seen == 1, "one tile");
-    CHECK(ue_session_skip(NULL, 0, 0) == UE_NULL_POINTER, "no session");
-    ue_session_destroy(session);
-    ue_session_destroy(NULL);
+    CHECK(ue_intake_open(&options, &intake) == UE_OK, "%s", ue_intake_error());
+    CHECK(ue_intake_push(intake, &tile, 1, 0, 1, true) == UE_BAD_TILE, "off the grid");
+    CHECK(ue_intake_push(intake, &tile, INT64_MAX, INT64_MIN, 1, true) == UE_BAD_TILE, "far");
+    CHECK(ue_intake_push(intake, &tile, 0, 0, -1, true) == UE_BAD_TILE, "a score below 0");
+    CHECK(ue_intake_push(intake, NULL, 0, 0, 1, true) == UE_NULL_POINTER, "no pixels");
+    CHECK(ue_intake_push(intake, &tile, 0, 0, 1, true) == UE_OK, "%s", ue_intake_error());
+    CHECK(ue_intake_skip(intake, 0, 0) == UE_BAD_TILE, "a tile twice");
+    CHECK(strstr(ue_intake_error(), "pushed twice"), "%s", ue_intake_error());
+    CHECK(ue_intake_push(intake, &tile, TILE, 0, 1, false) == UE_BAD_TILE, "scores for some");
+    CHECK(ue_intake_progress_of(intake, &progress) == UE_OK && progress.seen == 1, "one tile");
+    CHECK(ue_intake_skip(NULL, 0, 0) == UE_NULL_POINTER, "no session");
+    ue_intake_destroy(intake);
+    ue_intake_destroy(NULL);
     ue_aggregator_free_bag(bag);
 }
 

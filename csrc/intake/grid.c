@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "session.h"
+#include "intake.h"
 
 static size_t count(int64_t length, double step) {
     const double tiles = ceil((double)length / step - 1e-9);

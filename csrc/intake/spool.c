@@ -55,7 +55,7 @@ static uint64_t slot_at(const struct ue_spool *spool, uint32_t slot) {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static struct header header_of(const ue_session_options *options) {
+static struct header header_of(const ue_intake_options *options) {
     struct header header = {
         .magic = "UESPOOL1",
         .byte_order = 0x0102030405060708u,
@@ -101,7 +101,7 @@ static bool allocate(struct ue_spool *spool) {
     return spool->slot_of && spool->line;
 }
 
-ue_status ue_spool_open(struct ue_spool *spool, const ue_session_options *options, size_t cells) {
+ue_status ue_spool_open(struct ue_spool *spool, const ue_intake_options *options, size_t cells) {
     spool->file = UE_NO_FILE;
     if (!options->spool)
         return UE_OK;

@@ -10,7 +10,7 @@ static __declspec(thread) struct ue_error said;
 static _Thread_local struct ue_error said;
 #endif
 
-const char *ue_session_error(void) {
+const char *ue_intake_error(void) {
     return said.text;
 }
 
@@ -23,10 +23,10 @@ ue_status ue_refuse(ue_status status, const char *format, ...) {
     return status;
 }
 
-ue_status ue_session_check(const ue_session *session) {
-    if (!session)
+ue_status ue_intake_check(const ue_intake *intake) {
+    if (!intake)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
-    if (session->process != ue_process())
+    if (intake->process != ue_process())
         return ue_refuse(UE_ENDED, "the session was opened before this process was forked, and its "
                                    "threads stayed behind; open a new one in this process");
     return UE_OK;

@@ -1,6 +1,6 @@
 /* What the parts of a session share; all of it under its lock, but for what never changes. */
-#ifndef UE_SESSION_STATE_H
-#define UE_SESSION_STATE_H
+#ifndef UE_INTAKE_STATE_H
+#define UE_INTAKE_STATE_H
 
 /* Threads of POSIX are not C11's; so this header comes first. */
 #if !defined(_WIN32) && !defined(_GNU_SOURCE)
@@ -9,7 +9,7 @@
 #include "crops.h"
 #include "grid.h"
 #include "heap.h"
-#include "session.h"
+#include "intake.h"
 #include "spool.h"
 #include "system/error.h"
 #include "system/threads.h"
@@ -23,8 +23,8 @@ struct ue_field_record {
     uint8_t state;
 };
 
-struct ue_session {
-    ue_session_options options;
+struct ue_intake {
+    ue_intake_options options;
     struct ue_grid grid;
     long process;
     size_t cells;
@@ -55,23 +55,23 @@ UE_PRINTF(2, 3)
 ue_status ue_refuse(ue_status status, const char *format, ...);
 
 /* UE_ENDED in a fork; UE_NULL_POINTER. */
-ue_status ue_session_check(const ue_session *session);
+ue_status ue_intake_check(const ue_intake *intake);
 
 /* All below under the lock. */
 
-/* session.c: whether another tile should wait, as memory or the encoder's queue is full. */
-bool ue_crowded(const ue_session *session);
+/* intake.c: whether another tile should wait, as memory or the encoder's queue is full. */
+bool ue_crowded(const ue_intake *intake);
 
 /* take_in.c: a crop that is wanted waits for the encoder, or for its field. */
-void ue_hold(ue_session *session, struct ue_crop *crop);
+void ue_hold(ue_intake *intake, struct ue_crop *crop);
 /* Added in the order of `tiles.field_scores`, to the same bits. */
-double ue_field_score(const ue_session *session, size_t field);
+double ue_field_score(const ue_intake *intake, size_t field);
 
 /* replay.c: enter what an old spool holds. */
-ue_status ue_session_replay(ue_session *session);
+ue_status ue_intake_replay(ue_intake *intake);
 
 /* choose.c */
-ue_status ue_settle(ue_session *session, size_t field, double score);
-bool ue_full(const ue_session *session); /* whether the best fields hold enough tiles */
+ue_status ue_settle(ue_intake *intake, size_t field, double score);
+bool ue_full(const ue_intake *intake); /* whether the best fields hold enough tiles */
 
 #endif
