@@ -15,7 +15,12 @@ from pathlib import Path
 from tests.support.places import ROOT
 
 INCLUDE = ROOT / "csrc/include"
-HEADERS = ("unicas_edge.h", "unicas_edge_encoder.h", "unicas_edge_bundle.h")
+HEADERS = (
+    "unicas_edge.h",
+    "unicas_edge_colour.h",
+    "unicas_edge_encoder.h",
+    "unicas_edge_bundle.h",
+)
 INCLUDES = "".join(f'#include "{name}"\n' for name in HEADERS)
 PROMISED = ROOT / "csrc/abi.txt"
 
