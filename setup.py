@@ -97,6 +97,7 @@ native = Extension(
     sources=["unicas_edge/_native.pyx"],
     depends=[
         "unicas_edge/_intake.pxi",
+        "unicas_edge/_verdict.pxi",
         *sorted(map(str, Path("csrc").rglob("*.[ch]"))),
     ],
     include_dirs=["csrc", "csrc/include"],

@@ -5,7 +5,9 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -308,3 +310,4 @@ cdef str slide_error(size_t number, size_t count, const char *cause):
 
 
 include "_intake.pxi"
+include "_verdict.pxi"
