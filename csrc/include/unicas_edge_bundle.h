@@ -66,9 +66,16 @@ typedef struct ue_bundle_task {
  * where even that could not be had.
  */
 UE_API ue_status ue_bundle_open(const char *folder, ue_bundle **bundle);
-/* Empty where it was opened well, never NULL. */
+/* Empty where it was opened well and is not known to have changed, never NULL. */
 UE_API const char *ue_bundle_error(const ue_bundle *bundle);
 UE_API void ue_bundle_close(ue_bundle *bundle);
+
+/*
+ * UE_BAD_BUNDLE where a file of the bundle changed since it was opened, and from then on always:
+ * only a bundle that is opened anew can say what it runs. Looks at sizes and times, and reads a file
+ * again only where these differ. Call it before a result is given out.
+ */
+UE_API ue_status ue_bundle_check_unchanged(const ue_bundle *bundle);
 
 /* UE_BAD_OPTIONS for a struct_size that is not possible, and a bundle that was not opened. */
 UE_API ue_status ue_bundle_describe(const ue_bundle *bundle, ue_bundle_info *info);

@@ -31,7 +31,7 @@ static void machine_name(char name[UE_MACHINE_TEXT]) {
     GetNativeSystemInfo(&about);
     const WORD kind = about.wProcessorArchitecture;
     snprintf(name, UE_MACHINE_TEXT, "%s",
-             kind == PROCESSOR_ARCHITECTURE_AMD64   ? "AMD64"
+             kind == PROCESSOR_ARCHITECTURE_AMD64    ? "AMD64"
              : kind == 12 /* ARM64; older headers */ ? "ARM64"
                                                      : "x86");
 }
