@@ -1,4 +1,4 @@
-# What of csrc/include/unicas_edge.h the Cython module calls.
+# What of csrc the Cython module calls.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -90,6 +90,14 @@ cdef extern from "unicas_edge.h" nogil:
     )
     ue_status ue_aggregator_explain(ue_bag *bag, float *attention)
     ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)
+
+
+cdef extern from "system/machine.h" nogil:
+    enum:
+        UE_MACHINE_TEXT
+    void ue_isa(const char *root, char *isa)
+    void ue_processor(const char *root, char *name)
+    uint64_t ue_available_bytes(const char *root)
 
 
 cdef extern from "intake/intake.h" nogil:

@@ -16,6 +16,18 @@ def version() -> tuple[int, int, int]:
 def usable_cores() -> int:
     """Return how many cores this process may keep busy, as ``ue_usable_cores`` counts them."""
 
+def isa(root: str = "") -> str:
+    """Return the processor's instruction class, as the files under `root` tell it.
+
+    "" is the running system, as for the two functions below.
+    """
+
+def processor(root: str = "") -> str:
+    """Return the processor's name as the system gives it, or the machine's."""
+
+def available_bytes(root: str = "") -> int | None:
+    """Return the memory this process may still take without swapping; None where unknown."""
+
 def variants() -> tuple[str, ...]:
     """Return the variants that this processor can run, best first, "portable" last."""
 
