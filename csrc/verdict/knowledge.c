@@ -25,7 +25,8 @@ static bool is_symmetric(const double *matrix, size_t width) {
 }
 
 /* Row `k` of the factor is done; take its share off a row below it. */
-static void take_off(double *restrict row, const double *restrict done, double share, size_t count) {
+static void take_off(double *restrict row, const double *restrict done, double share,
+                     size_t count) {
     for (size_t j = 0; j < count; j++)
         row[j] -= share * done[j];
 }

@@ -71,10 +71,9 @@ void ue_pixel_reasons(struct ue_reasons *reasons, const struct ue_context *conte
         say_undelivered(reasons, unread, limits->min_coverage);
     say_too_few(reasons, counts, limits);
     if (context->downsample < 1 / coarsest) {
-        ue_text_print(ue_reason_begin(reasons),
-                      "scanned at %s um/px, too coarse for a bundle made for %s",
-                      ue_general(context->um_px, 6).text,
-                      ue_general(context->manifest->tile.um_px, 6).text);
+        ue_text_print(
+            ue_reason_begin(reasons), "scanned at %s um/px, too coarse for a bundle made for %s",
+            ue_general(context->um_px, 6).text, ue_general(context->manifest->tile.um_px, 6).text);
         ue_reason_end(reasons);
     }
     if (all_alike(evidence->tokens, counts->encoded, (size_t)context->manifest->encoder.width)) {

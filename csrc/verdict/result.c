@@ -213,8 +213,7 @@ static void write_task(struct ue_json_out *out, const struct ue_verdict *verdict
     string(out, "decision", decisions[judged->decision]);
     write_logits(out, logits ? logits + number * evidence->most_classes : NULL,
                  task->classes.count);
-    write_top_tiles(out, verdict, evidence,
-                    logits ? evidence->attention + number * shown : NULL);
+    write_top_tiles(out, verdict, evidence, logits ? evidence->attention + number * shown : NULL);
     ue_out_key(out, "confidence");
     if (judged->decision != UE_UNSATISFACTORY && task->conformal.given)
         write_confidence(out, task, judged->probability);
@@ -234,8 +233,9 @@ static void write_warnings(struct ue_json_out *out, const struct ue_context *con
     ue_out_key(out, "warnings");
     ue_out_open(out, '[');
     if (!manifest->knowledge.given)
-        ue_out_string(out, "adequacy was judged by pixels alone: this bundle does not know what its "
-                           "tiles show");
+        ue_out_string(out,
+                      "adequacy was judged by pixels alone: this bundle does not know what its "
+                      "tiles show");
     for (size_t k = 0; k < context->colour_warnings_count; k++)
         ue_out_string(out, context->colour_warnings[k]);
     if (strcmp(context->colour_mode, usual) != 0) {
@@ -247,8 +247,7 @@ static void write_warnings(struct ue_json_out *out, const struct ue_context *con
         said.length = 0;
         ue_text_print(&said,
                       "scanned at %s um/px, coarser than the bundle's %s: tiles are enlarged",
-                      ue_general(context->um_px, 6).text,
-                      ue_general(manifest->tile.um_px, 6).text);
+                      ue_general(context->um_px, 6).text, ue_general(manifest->tile.um_px, 6).text);
         ue_out_string(out, said.bytes);
     }
     ue_out_close(out, ']');

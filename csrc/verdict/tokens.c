@@ -35,8 +35,8 @@ static void say_too_few(struct ue_text *text, const struct ue_knowledge_spec *sp
     }
     for (size_t kind = 2; kind < reading->kinds; kind++)
         most = reading->counts[kind] > reading->counts[most] ? kind : most;
-    ue_text_print(text, "%s of %s tiles show cells (%s), %s ",
-                  ue_grouped(reading->counts[0]).text, ue_grouped(reading->count).text,
+    ue_text_print(text, "%s of %s tiles show cells (%s), %s ", ue_grouped(reading->counts[0]).text,
+                  ue_grouped(reading->count).text,
                   ue_percent((double)reading->counts[0] / tiles).text,
                   ue_percent((double)reading->counts[most] / tiles).text);
     say_kind(text, kinds[most]);
