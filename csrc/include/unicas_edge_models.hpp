@@ -39,9 +39,9 @@ template <class T> class Span {
     Span() = default;
     Span(T *data, size_t size) : data_(data), size_(size) {
     }
-    /* Those of a vector, an array or a string. */
-    template <class Owner, class = decltype(static_cast<T *>(std::declval<Owner &>().data()))>
-    Span(Owner &owner) : data_(owner.data()), size_(owner.size()) {
+    /* Those of a vector, an array or a string, which must live as long. */
+    template <class Owner, class = decltype(static_cast<T *>(std::declval<const Owner &>().data()))>
+    Span(const Owner &owner) : data_(owner.data()), size_(owner.size()) {
     }
     T *data() const {
         return data_;
