@@ -97,6 +97,7 @@ native = Extension(
     sources=["unicas_edge/_native.pyx"],
     depends=[
         "unicas_edge/_intake.pxi",
+        "unicas_edge/_verdict.pxi",
         *sorted(str(path) for end in ("[ch]", "hpp") for path in Path("csrc").rglob(f"*.{end}")),
     ],
     include_dirs=["csrc", "csrc/include"],
