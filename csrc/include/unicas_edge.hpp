@@ -2,7 +2,7 @@
  * unicas_edge.hpp: bundles, encoders and sessions as C++17 classes over the C interface.
  *
  *     unicas_edge::Bundle bundle("model");
- *     unicas_edge::Encoder encoder = unicas_edge::Encoder::onnxruntime(model);
+ *     unicas_edge::Encoder encoder(bundle);
  *     unicas_edge::Screener screener(bundle, encoder);        (once, for any number of slides)
  *     unicas_edge::Session session(screener, options);
  *     session.push(rgb, x, y);                                (as often as tiles come)

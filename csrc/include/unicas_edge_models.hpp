@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "unicas_edge_bundle.h"
-#include "unicas_edge_encoder.h"
 
 namespace unicas_edge {
 
@@ -150,6 +149,10 @@ class Bundle {
             names.emplace_back(name);
         return names;
     }
+    /* Throws where a file of the bundle changed since it was opened. */
+    void check_unchanged() const {
+        detail::check(ue_bundle_check_unchanged(handle_.get()), ue_bundle_error(handle_.get()));
+    }
     const ue_bundle *get() const noexcept {
         return handle_.get();
     }
@@ -161,11 +164,19 @@ class Bundle {
 
 /* ---- encoders -------------------------------------------------------------------------------- */
 
+/* Which engine encodes for a bundle; see ue_bundle_engine. What is empty or 0 is left open. */
+struct Engine {
+    std::string backend, precision, onnxruntime, openvino;
+    size_t threads = 0, workers = 0, batch = 0, memory = 0;
+    std::string speeds;
+    bool allow_unverified = false;
+};
+
 /* A model and what it is expected to be; see ue_encoder_source. */
 struct Model {
     std::string path;
-    Span<const unsigned char> bytes;      /* none: `path` is read; stays until it is closed */
-    std::vector<ue_encoder_file> weights; /* beside `bytes` */
+    Span<const unsigned char> bytes;      /* none: `path` is read */
+    std::vector<ue_encoder_file> weights; /* beside `bytes`; stay until it is closed */
     size_t crop = 0, width = 0;
     ue_dtype dtype = UE_FLOAT32;
     std::string precision = "fp32";
@@ -195,6 +206,11 @@ class HostEncoder {
 /* What turns tiles into tokens (unicas_edge_encoder.h). */
 class Encoder {
   public:
+    /* The bundle's, in an engine that may screen. */
+    explicit Encoder(const Bundle &bundle, const Engine &engine = {}) : Encoder() {
+        const ue_bundle_engine wanted = plain(engine);
+        detail::check(ue_bundle_encoder(bundle.get(), &wanted, table_.get()), ue_encoder_error());
+    }
     static Encoder onnxruntime(const Model &model, const EncoderOptions &options = {}) {
         return opened(ue_encoder_open_onnxruntime, model, options);
     }
@@ -243,6 +259,21 @@ class Encoder {
     static void close(ue_encoder *table) noexcept {
         ue_encoder_close(table);
         delete table;
+    }
+    static ue_bundle_engine plain(const Engine &engine) {
+        ue_bundle_engine wanted{};
+        wanted.struct_size = sizeof wanted;
+        wanted.backend = detail::text_if_any(engine.backend);
+        wanted.precision = detail::text_if_any(engine.precision);
+        wanted.onnxruntime = detail::text_if_any(engine.onnxruntime);
+        wanted.openvino = detail::text_if_any(engine.openvino);
+        wanted.threads = engine.threads;
+        wanted.workers = engine.workers;
+        wanted.batch = engine.batch;
+        wanted.memory = engine.memory;
+        wanted.speeds = detail::text_if_any(engine.speeds);
+        wanted.allow_unverified = engine.allow_unverified;
+        return wanted;
     }
     static Encoder opened(Open open, const Model &model, const EncoderOptions &given) {
         Encoder encoder;

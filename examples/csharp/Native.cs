@@ -30,7 +30,8 @@ public enum Status {
     NoRuntime,
     BadModel,
     RunFailed,
-    BadBundle
+    BadBundle,
+    BadSlide
 }
 
 internal static class Native {
@@ -68,21 +69,12 @@ internal static class Native {
     }
 
     [StructLayout(LayoutKind.Sequential)]
-    public struct ue_encoder_source {
+    public struct ue_bundle_engine {
         public UIntPtr struct_size;
-        public IntPtr path, bytes;
-        public UIntPtr size;
-        public IntPtr weights;
-        public UIntPtr weights_count, crop, width;
-        public int dtype;
-        public IntPtr precision;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    public struct ue_encoder_options {
-        public UIntPtr struct_size;
-        public IntPtr library, provider;
+        public IntPtr backend, precision, onnxruntime, openvino;
         public UIntPtr threads, workers, batch, memory;
+        public IntPtr speeds;
+        public int allow_unverified;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -149,9 +141,8 @@ internal static class Native {
     public static extern Status ue_bundle_describe(BundleHandle bundle, ref ue_bundle_info info);
 
     [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
-    public static extern Status ue_encoder_open_onnxruntime(ref ue_encoder_source source,
-                                                            ref ue_encoder_options options,
-                                                            EncoderHandle encoder);
+    public static extern Status ue_bundle_encoder(BundleHandle bundle, ref ue_bundle_engine wanted,
+                                                  EncoderHandle encoder);
 
     [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
     public static extern void ue_encoder_close(IntPtr encoder);

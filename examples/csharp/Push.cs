@@ -35,8 +35,7 @@ internal static class Push {
 
     private static void Screen(string folder, string runtime, string tiles, string result) {
         using (var bundle = new Bundle(folder))
-        using (var encoder = new Encoder(bundle, Path.Combine(folder, "encoder.onnx"),
-                                         runtime == "-" ? null : runtime))
+        using (var encoder = new Encoder(bundle, Reference(runtime)))
         using (var screener = new Screener(bundle, encoder))
         using (var session = new Session(screener, Options(bundle, tiles))) {
             Scan(session, tiles, bundle.TilePx);
@@ -45,6 +44,12 @@ internal static class Push {
                 File.WriteAllText(result, session.ResultJson() + "\n", new UTF8Encoding(false));
             Print(session);
         }
+    }
+
+    // The engine that may always screen.
+    private static Engine Reference(string runtime) {
+        return new Engine { Backend = "onnxruntime", Precision = "fp32",
+                            Onnxruntime = runtime == "-" ? null : runtime };
     }
 
     // The slide is as large as its tiles reach.

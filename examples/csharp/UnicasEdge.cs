@@ -55,27 +55,34 @@ public sealed class Bundle : IDisposable {
     }
 }
 
-// What turns tiles into tokens: ONNX Runtime, on the CPU.
+// Which engine encodes; see ue_bundle_engine. What is left alone is left open.
+public sealed class Engine {
+    public string Backend, Precision, Onnxruntime, Openvino, Speeds;
+    public int Threads, Workers, Batch;
+    public long Memory;
+    public bool AllowUnverified;
+}
+
+// What turns tiles into tokens: the bundle's encoder, in an engine that may screen.
 public sealed class Encoder : IDisposable {
     internal readonly EncoderHandle handle = EncoderHandle.Empty();
 
-    // `library` is ONNX Runtime's, null where it has its usual name; `threads` 0: all cores.
-    public Encoder(Bundle bundle, string model, string library = null, int threads = 0) {
+    public Encoder(Bundle bundle, Engine engine) {
         using (var scratch = new Scratch()) {
-            var source = new Native.ue_encoder_source {
-                struct_size = Native.SizeOf<Native.ue_encoder_source>(),
-                path = scratch.Text(model),
-                crop = bundle.info.crop_px,
-                width = bundle.info.width,
-                dtype = bundle.info.dtype,
-                precision = scratch.Text("fp32")
+            var wanted = new Native.ue_bundle_engine {
+                struct_size = Native.SizeOf<Native.ue_bundle_engine>(),
+                backend = scratch.Text(engine.Backend),
+                precision = scratch.Text(engine.Precision),
+                onnxruntime = scratch.Text(engine.Onnxruntime),
+                openvino = scratch.Text(engine.Openvino),
+                threads = (UIntPtr)(uint)engine.Threads,
+                workers = (UIntPtr)(uint)engine.Workers,
+                batch = (UIntPtr)(uint)engine.Batch,
+                memory = (UIntPtr)(ulong)engine.Memory,
+                speeds = scratch.Text(engine.Speeds),
+                allow_unverified = engine.AllowUnverified ? 1 : 0
             };
-            var options = new Native.ue_encoder_options {
-                struct_size = Native.SizeOf<Native.ue_encoder_options>(),
-                library = scratch.Text(library),
-                threads = (UIntPtr)(uint)threads
-            };
-            Status status = Native.ue_encoder_open_onnxruntime(ref source, ref options, handle);
+            Status status = Native.ue_bundle_encoder(bundle.handle, ref wanted, handle);
             UnicasException.Check(status, Native.ue_encoder_error);
         }
     }

@@ -35,10 +35,8 @@ final class Native {
         struct("ue_encoder", "z struct_size", "p self", "z batch crop width workers threads",
                "i dtype", "p name version precision device unverified",
                "p encode interrupt error destroy");
-        struct("ue_encoder_source", "z struct_size", "p path bytes", "z size", "p weights",
-               "z weights_count crop width", "i dtype", "p precision");
-        struct("ue_encoder_options", "z struct_size", "p library provider",
-               "z threads workers batch memory");
+        struct("ue_bundle_engine", "z struct_size", "p backend precision onnxruntime openvino",
+               "z threads workers batch memory", "p speeds", "i allow_unverified");
         struct("ue_pixels", "p red", "l row_stride pixel_stride channel_stride");
         struct("ue_colour", "z struct_size", "p mode", "d12 matrix", "p warning");
         struct("ue_session_options", "z struct_size", "l width height", "d um_px", "z max_tiles",
@@ -55,7 +53,7 @@ final class Native {
     private static final Map<String, String> SIGNATURES = Map.ofEntries(
         Map.entry("ue_status_text", "pi"), Map.entry("ue_bundle_open", "ipp"),
         Map.entry("ue_bundle_error", "pp"), Map.entry("ue_bundle_close", "vp"),
-        Map.entry("ue_bundle_describe", "ipp"), Map.entry("ue_encoder_open_onnxruntime", "ippp"),
+        Map.entry("ue_bundle_describe", "ipp"), Map.entry("ue_bundle_encoder", "ippp"),
         Map.entry("ue_encoder_error", "p"), Map.entry("ue_encoder_close", "vp"),
         Map.entry("ue_screener_open", "ipppp"), Map.entry("ue_screener_close", "vp"),
         Map.entry("ue_session_open", "ippp"), Map.entry("ue_session_close", "vp"),

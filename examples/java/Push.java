@@ -46,10 +46,8 @@ final class Push {
 
     private static void screen(String folder, String runtime, Path tiles, String result)
         throws IOException {
-        String model = Path.of(folder, "encoder.onnx").toString();
-        String library = runtime.equals("-") ? null : runtime;
         try (var bundle = new UnicasEdge.Bundle(folder);
-             var encoder = new UnicasEdge.Encoder(bundle, model, library, 0);
+             var encoder = new UnicasEdge.Encoder(bundle, reference(runtime));
              var screener = new UnicasEdge.Screener(bundle, encoder);
              var session = new UnicasEdge.Session(screener, options(bundle, tiles))) {
             scan(session, tiles, (int)bundle.tilePx);
@@ -58,6 +56,15 @@ final class Push {
                 Files.writeString(Path.of(result), session.resultJson() + "\n");
             print(session);
         }
+    }
+
+    /** The engine that may always screen. */
+    private static UnicasEdge.Engine reference(String runtime) {
+        var engine = new UnicasEdge.Engine();
+        engine.backend = "onnxruntime";
+        engine.precision = "fp32";
+        engine.onnxruntime = runtime.equals("-") ? null : runtime;
+        return engine;
     }
 
     /** The slide is as large as its tiles reach. */

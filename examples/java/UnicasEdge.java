@@ -141,30 +141,45 @@ final class UnicasEdge {
         }
     }
 
-    /** What turns tiles into tokens: ONNX Runtime, on the CPU. */
+    /** Which engine encodes; see ue_bundle_engine. What is left alone is left open. */
+    static final class Engine {
+        String backend, precision, onnxruntime, openvino, speeds;
+        long threads, workers, batch, memory;
+        boolean allowUnverified;
+    }
+
+    /** What turns tiles into tokens: the bundle's encoder, in an engine that may screen. */
     static final class Encoder extends Handle {
         private final Arena arena = Arena.ofShared();
 
-        /** `library` is ONNX Runtime's, null where it has its usual name; threads 0: all cores. */
-        Encoder(Bundle bundle, String model, String library, long threads) {
+        Encoder(Bundle bundle, Engine engine) {
             pointer = Native.Struct.of("ue_encoder", arena).memory();
+            ((Handle)bundle).acquire();
             try (Arena scratch = Arena.ofConfined()) {
-                Native.Struct source = Native.Struct.of("ue_encoder_source", scratch)
-                                           .set("path", Native.text(model, scratch))
-                                           .set("crop", bundle.cropPx)
-                                           .set("width", bundle.width)
-                                           .set("dtype", bundle.dtype)
-                                           .set("precision", Native.text("fp32", scratch));
-                Native.Struct options = Native.Struct.of("ue_encoder_options", scratch)
-                                            .set("library", Native.text(library, scratch))
-                                            .set("threads", threads);
-                int status = Native.status("ue_encoder_open_onnxruntime", source.memory(),
-                                           options.memory(), pointer);
-                String sentence = Native.said("ue_encoder_error");
-                if (status != Native.OK)
-                    close();
-                Failure.check(status, sentence);
+                Failure.check(Native.status("ue_bundle_encoder", ((Handle)bundle).pointer,
+                                            plain(engine, scratch), pointer),
+                              Native.said("ue_encoder_error"));
+            } catch (RuntimeException error) {
+                close();
+                throw error;
+            } finally {
+                ((Handle)bundle).release();
             }
+        }
+
+        private static MemorySegment plain(Engine engine, Arena scratch) {
+            return Native.Struct.of("ue_bundle_engine", scratch)
+                .set("backend", Native.text(engine.backend, scratch))
+                .set("precision", Native.text(engine.precision, scratch))
+                .set("onnxruntime", Native.text(engine.onnxruntime, scratch))
+                .set("openvino", Native.text(engine.openvino, scratch))
+                .set("threads", engine.threads)
+                .set("workers", engine.workers)
+                .set("batch", engine.batch)
+                .set("memory", engine.memory)
+                .set("speeds", Native.text(engine.speeds, scratch))
+                .set("allow_unverified", engine.allowUnverified ? 1 : 0)
+                .memory();
         }
 
         @Override

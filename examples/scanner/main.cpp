@@ -17,19 +17,6 @@
 
 namespace {
 
-unicas_edge::Encoder open_encoder(const unicas_edge::Bundle &bundle, const Options &options) {
-    const ue_bundle_info info = bundle.info();
-    unicas_edge::Model model;
-    model.path = options.encoder;
-    model.crop = info.crop_px;
-    model.width = info.width;
-    model.dtype = info.dtype;
-    unicas_edge::EncoderOptions how;
-    how.library = options.runtime;
-    how.threads = options.threads;
-    return unicas_edge::Encoder::onnxruntime(model, how);
-}
-
 unicas_edge::SessionOptions session_options(const Options &options, const Slide &slide,
                                             double um_px) {
     unicas_edge::SessionOptions given;
@@ -78,7 +65,8 @@ void write_result(const std::string &path, const std::string &json) {
 void screen(const Options &options) {
     const unicas_edge::Bundle bundle(options.bundle);
     const ue_bundle_info info = bundle.info();
-    const unicas_edge::Screener screener(bundle, open_encoder(bundle, options), options.threads);
+    const unicas_edge::Encoder encoder(bundle, options.engine);
+    const unicas_edge::Screener screener(bundle, encoder, options.engine.threads);
     const std::unique_ptr<Slide> slide = open_slide(options, info.tile_px);
     unicas_edge::Session session(screener, session_options(options, *slide, info.um_px));
     Report report = Scan(session, *slide, options, info.tile_px).run();

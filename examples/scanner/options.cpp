@@ -7,9 +7,9 @@
 
 const char *const usage_text =
     "usage: scanner BUNDLE [OPTION VALUE]...\n"
-    "  --encoder FILE     the bundle's encoder (BUNDLE/encoder.onnx)\n"
+    "  --backend, --precision NAME   of the engine that encodes (the fastest that may screen)\n"
     "  --runtime LIBRARY  ONNX Runtime's shared library, where it has no usual name\n"
-    "  --threads N        of the encoder (all cores)\n"
+    "  --threads N        of the engine (all cores)\n"
     "  --max-tiles N      tiles that are encoded at most (the bundle's number)\n"
     "  --colour TEXT      how colours are corrected: a mode and a matrix of twelve numbers, row "
     "by\n"
@@ -52,13 +52,25 @@ Set real(double Options::*field, double most) {
     };
 }
 
+double whole_number(const std::string &word, double least, double most) {
+    const double value = number(word, most);
+    if (value != std::floor(value) || value < least)
+        throw Usage("'" + word + "' is not a possible whole number");
+    return value;
+}
+
 template <class T> Set whole(T Options::*field, double least, double most) {
     return [=](Options &options, const std::string &word) {
-        const double value = number(word, most);
-        if (value != std::floor(value) || value < least)
-            throw Usage("'" + word + "' is not a possible whole number");
-        options.*field = static_cast<T>(value);
+        options.*field = static_cast<T>(whole_number(word, least, most));
     };
+}
+
+Set engine(std::string unicas_edge::Engine::*field) {
+    return [field](Options &options, const std::string &word) { options.engine.*field = word; };
+}
+
+void set_threads(Options &options, const std::string &word) {
+    options.engine.threads = static_cast<size_t>(whole_number(word, 0, 1024));
 }
 
 void set_colour(Options &options, const std::string &word) {
@@ -76,9 +88,10 @@ void set_colour(Options &options, const std::string &word) {
 
 const std::map<std::string, Set> &setters() {
     static const std::map<std::string, Set> all = {
-        {"--encoder", text(&Options::encoder)},
-        {"--runtime", text(&Options::runtime)},
-        {"--threads", whole(&Options::threads, 0, 1024)},
+        {"--backend", engine(&unicas_edge::Engine::backend)},
+        {"--precision", engine(&unicas_edge::Engine::precision)},
+        {"--runtime", engine(&unicas_edge::Engine::onnxruntime)},
+        {"--threads", set_threads},
         {"--max-tiles", whole(&Options::max_tiles, 0, 1e6)},
         {"--colour", set_colour},
         {"--tiles", text(&Options::tiles)},
@@ -107,7 +120,6 @@ Options parse(int count, char **words) {
     if (count < 2 || words[1][0] == '-')
         throw Usage("name a bundle first");
     options.bundle = words[1];
-    options.encoder = options.bundle + "/encoder.onnx";
     for (int k = 2; k < count; k += 2) {
         const auto found = setters().find(words[k]);
         if (found == setters().end())

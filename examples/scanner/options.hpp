@@ -15,13 +15,14 @@ extern const char *const usage_text;
 constexpr size_t never = std::numeric_limits<size_t>::max();
 
 struct Options {
-    std::string bundle, encoder, runtime; /* no runtime: its usual name */
-    std::string tiles;                    /* a folder; empty: a synthetic slide */
+    std::string bundle;
+    unicas_edge::Engine engine;
+    std::string tiles; /* a folder; empty: a synthetic slide */
     std::string output, save, spool;
     std::optional<unicas_edge::Colour> colour;
     int64_t width = 8192, height = 8192; /* of the synthetic slide */
     uint64_t seed = 1;
-    size_t threads = 0, max_tiles = 0;
+    size_t max_tiles = 0;
     double rate = 300;                      /* tiles a second; 0: as fast as they are taken */
     uint64_t lost = 0, late = 0, twice = 0; /* of a thousand tiles */
     double pause = 0;                       /* seconds */

@@ -63,14 +63,16 @@ internal static class Check {
     }
 
     private static Encoder NewEncoder(Bundle of) {
-        return new Encoder(of, Path.Combine(folder, "encoder.onnx"), runtime, 1);
+        return new Encoder(of, new Engine { Backend = "onnxruntime", Precision = "fp32",
+                                            Onnxruntime = runtime, Threads = 1 });
     }
 
     private static void Encoders() {
-        UnicasException error = Failed(() => new Encoder(bundle, "no.onnx", "/no/such.so"));
+        var engine = new Engine { Backend = "onnxruntime", Onnxruntime = "/no/such.so" };
+        UnicasException error = Failed(() => new Encoder(bundle, engine));
         That(error.Status == Status.NoRuntime && error.Message.Contains("/no/such.so"), "runtime");
-        That(Failed(() => new Encoder(bundle, "no.onnx", runtime)).Status == Status.BadModel,
-             "no model");
+        engine.Backend = "none";
+        That(Failed(() => new Encoder(bundle, engine)).Status == Status.BadOptions, "backend");
     }
 
     private static SessionOptions Options(int tiles) {

@@ -1,4 +1,3 @@
-import java.nio.file.Path;
 import java.util.function.BooleanSupplier;
 
 /** The Java face as a host uses it: Check BUNDLE RUNTIME. Throws what went wrong. */
@@ -53,16 +52,26 @@ final class Check {
     }
 
     private static UnicasEdge.Encoder encoder(UnicasEdge.Bundle bundle) {
-        return new UnicasEdge.Encoder(bundle, Path.of(folder, "encoder.onnx").toString(), runtime,
-                                      1);
+        return new UnicasEdge.Encoder(bundle, engine("onnxruntime", runtime));
+    }
+
+    private static UnicasEdge.Engine engine(String backend, String library) {
+        var engine = new UnicasEdge.Engine();
+        engine.backend = backend;
+        engine.precision = "fp32";
+        engine.onnxruntime = library;
+        engine.threads = 1;
+        return engine;
     }
 
     private static void encoders() {
         try (var bundle = new UnicasEdge.Bundle(folder)) {
-            var none =
-                failed(() -> new UnicasEdge.Encoder(bundle, "no.onnx", "/no/such.so", 0));
-            that(none.getMessage().contains("/no/such.so"), "the runtime is not named");
-            failed(() -> new UnicasEdge.Encoder(bundle, "no.onnx", runtime, 0));
+            var none = engine("onnxruntime", "/no/such.so");
+            String said = failed(() -> new UnicasEdge.Encoder(bundle, none)).getMessage();
+            that(said.contains("/no/such.so"), "the runtime is not named");
+            none.backend = "none";
+            that(failed(() -> new UnicasEdge.Encoder(bundle, none)).status == Native.BAD_OPTIONS,
+                 "there is no such backend");
             var encoder = encoder(bundle);
             bundle.close();
             that(closed(() -> new UnicasEdge.Screener(bundle, encoder) != null), "closed bundle");

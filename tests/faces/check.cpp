@@ -71,9 +71,13 @@ class Mean : public ue::HostEncoder {
     void encode(const void *planes, float *tokens) override {
         gate.pass();
         const auto *plane = static_cast<const float *>(planes);
-        for (size_t tile = 0; tile < batch; tile++)
+        for (size_t tile = 0; tile < batch; tile++) {
+            float means[3];
+            for (size_t c = 0; c < 3; c++)
+                means[c] = mean(plane + (3 * tile + c) * crop * crop);
             for (size_t k = 0; k < width; k++)
-                tokens[tile * width + k] = mean(plane + (3 * tile + k % 3) * crop * crop);
+                tokens[tile * width + k] = means[k % 3];
+        }
     }
     void interrupt() noexcept override {
         gate.set(true);

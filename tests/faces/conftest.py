@@ -15,6 +15,7 @@ import pytest
 from tests.support.places import ROOT
 from tests.support.weights_file import run
 from unicas_edge import Bundle, Session, config, open_slide
+from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.errors import UnicasError
 from unicas_edge.sample import write_sample
 
@@ -147,9 +148,13 @@ def tiles(pixels, tmp_path_factory):
 def in_python(bundle, deliver, **options):
     """The result of Python's session, to which `deliver` gives the tiles."""
     given = {"width": COLUMNS * SIDE, "height": ROWS * SIDE, "um_px": 0.5} | options
-    with Session(bundle, **given) as session:
-        deliver(session)
-        return session.finish().model_dump_json()
+    encoder = open_encoder(bundle, EngineOptions(backend="onnxruntime", precision="fp32"))
+    try:
+        with Session(bundle, encoder=encoder, **given) as session:
+            deliver(session)
+            return session.finish().model_dump_json()
+    finally:
+        encoder.close()
 
 
 def same(one, other):

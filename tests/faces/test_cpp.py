@@ -22,12 +22,12 @@ def test_a_host_s_own_encoder_threads_and_errors(build, cxx, works, bundle, tmp_
     trivial = [cxx, *SANITIZED, tmp_path / "trivial.cpp", "-o", tmp_path / "trivial"]
     if subprocess.run(trivial, capture_output=True, check=False).returncode:
         pytest.skip(f"{cxx} cannot link AddressSanitizer")
-    works(build("check", [CHECK], *SANITIZED), bundle.folder)
+    works(build("check", [CHECK], *SANITIZED), bundle.root)
 
 
 @pytest.mark.slow
 def test_threads_do_not_race_in_the_face(build, works, bundle):
-    works(build("check", [CHECK], "-O1", "-g"), bundle.folder)
+    works(build("check", [CHECK], "-O1", "-g"), bundle.root)
 
 
 @pytest.mark.parametrize("header", ["unicas_edge.hpp", "unicas_edge_models.hpp"])

@@ -55,7 +55,7 @@ def test_its_result_is_python_s(
     told, mono, push, bundle, runtime, tiles, wanted, decisions, tmp_path
 ):
     result = tmp_path / "result.json"
-    code, printed, said = told(mono, push, bundle.folder, runtime, tiles, result)
+    code, printed, said = told(mono, push, bundle.root, runtime, tiles, result)
     assert code == 0, said
     check_printed(printed, decisions)
     assert same(result.read_text(), wanted)
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(told, mono, push, bundle, ti
     assert told(mono, push)[0] == 2
     for words, part in [
         ((tmp_path, "-", tiles), "bundle.json"),
-        ((bundle.folder, "/no/such.so", tiles), "/no/such.so"),
+        ((bundle.root, "/no/such.so", tiles), "/no/such.so"),
     ]:
         code, printed, said = told(mono, push, *words)
         assert (code, printed) == (1, "")
@@ -74,4 +74,4 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(told, mono, push, bundle, ti
 
 
 def test_disposing_callbacks_threads_and_texts(works, compiled, mono, bundle, runtime):
-    works(mono, compiled("check.exe", ROOT / "tests/faces/Check.cs"), bundle.folder, runtime)
+    works(mono, compiled("check.exe", ROOT / "tests/faces/Check.cs"), bundle.root, runtime)

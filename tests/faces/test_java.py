@@ -66,7 +66,7 @@ def test_structs_lie_as_in_c(java):
 
 def test_its_result_is_python_s(java, bundle, runtime, tiles, wanted, decisions, tmp_path):
     result = tmp_path / "result.json"
-    code, printed, said = java("Push", bundle.folder, runtime, tiles, result)
+    code, printed, said = java("Push", bundle.root, runtime, tiles, result)
     assert code == 0, said
     check_printed(printed, decisions)
     assert same(result.read_text(), wanted)
@@ -76,18 +76,18 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(java, bundle, tiles, tmp_pat
     assert java("Push")[0] == 2
     for words, part in [
         ((tmp_path, "-", tiles), "bundle.json"),
-        ((bundle.folder, "/no/such.so", tiles), "/no/such.so"),
+        ((bundle.root, "/no/such.so", tiles), "/no/such.so"),
     ]:
         code, printed, said = java("Push", *words)
         assert (code, printed) == (1, "")
         assert said.startswith("push: ")
         assert part in said
     missing = f"-Dunicas_edge.library={tmp_path}/none.so"
-    code, _, said = java(missing, "Push", bundle.folder, "-", tiles)
+    code, _, said = java(missing, "Push", bundle.root, "-", tiles)
     assert code == 1
     assert "cannot be opened; give the library's path" in said
 
 
 def test_closing_callbacks_threads_and_texts(java, bundle, runtime):
-    code, printed, said = java("Check", bundle.folder, runtime)
+    code, printed, said = java("Check", bundle.root, runtime)
     assert (code, printed) == (0, ""), said

@@ -43,7 +43,8 @@ def scan(program, told, bundle, runtime):
     """Run the scanner: (exit code, the result, what it said)."""
 
     def scan(*options):
-        return told(program, bundle.folder, "--runtime", runtime, *options)
+        engine = ["--backend", "onnxruntime", "--precision", "fp32", "--runtime", runtime]
+        return told(program, bundle.root, *engine, *options)
 
     return scan
 
