@@ -21,9 +21,9 @@ struct ue_kept {
 };
 
 struct ue_checked {
-    struct ue_kept kept; /* empty unless it was to be kept */
-    struct ue_file_identity identity;
-    char sha256[UE_SHA256_HEX];
+    struct ue_kept kept;              /* empty unless it was to be kept */
+    struct ue_file_identity identity; /* before it was read */
+    char sha256[UE_SHA256_HEX];       /* of a file that could be read to its end; else empty */
 };
 
 /*

@@ -110,6 +110,19 @@ static void write_knowledge(struct ue_json_out *out, const struct ue_verdict *ve
     real(out, "um_px_estimate", verdict->um_px_estimate);
 }
 
+static void write_no_knowledge(struct ue_json_out *out) {
+    static const char *const unknown[] = {"squamous", "distance", "distance_limit", "known",
+                                          "um_px_estimate"};
+    ue_out_key(out, "kinds");
+    ue_out_open(out, '{');
+    ue_out_close(out, '}');
+    ue_out_key(out, "aggregated");
+    ue_out_open(out, '[');
+    ue_out_close(out, ']');
+    for (size_t k = 0; k < sizeof unknown / sizeof unknown[0]; k++)
+        string(out, unknown[k], NULL);
+}
+
 static void write_adequacy(struct ue_json_out *out, const struct ue_verdict *verdict,
                            const struct ue_context *context, const struct ue_reading *reading) {
     ue_out_key(out, "adequacy");
@@ -126,6 +139,8 @@ static void write_adequacy(struct ue_json_out *out, const struct ue_verdict *ver
     string(out, "basis", reading ? "tokens" : "pixels");
     if (reading)
         write_knowledge(out, verdict, &context->manifest->knowledge, reading);
+    else
+        write_no_knowledge(out);
     ue_out_close(out, '}');
 }
 

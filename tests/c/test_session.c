@@ -210,12 +210,13 @@ int main(int argc, char **argv) {
                                         .max_tiles = (size_t)atol(argv[7]),
                                         .spool = given(argv[8]),
                                         .decode = fill};
-    if (ue_session_open(screener, &options, &host.session) != UE_OK) {
+    int code = 4;
+    if (ue_session_open(screener, &options, &host.session) == UE_OK) {
+        push_all(&host);
+        code = finish(&host, info.tasks);
+    } else {
         printf("refused %s\n", ue_session_error());
-        return 4;
     }
-    push_all(&host);
-    const int code = finish(&host, info.tasks);
     ue_session_close(host.session);
     ue_screener_close(screener);
     ue_encoder_close(&encoder);
