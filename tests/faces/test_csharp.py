@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.faces.conftest import check_layouts, check_printed, same
+from tests.faces.conftest import check_printed, same
 from tests.support.places import ROOT
 from tests.support.weights_file import run
 
@@ -45,10 +45,11 @@ def push(compiled):
     return compiled("push.exe", EXAMPLE / "Push.cs")
 
 
-def test_structs_lie_as_in_c(told, mono, push):
+def test_structs_lie_as_in_c(told, mono, push, in_c):
     code, printed, said = told(mono, push, "--layouts")
     assert code == 0, said
-    check_layouts(printed)
+    assert printed.count("\n") > 70
+    assert in_c(printed) == printed
 
 
 def test_its_result_is_python_s(
