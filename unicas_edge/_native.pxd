@@ -23,6 +23,10 @@ cdef extern from "unicas_edge.h" nogil:
         size_t width
         Py_ssize_t row_stride
 
+    ctypedef struct ue_pixels:
+        const uint8_t *red
+        Py_ssize_t row_stride, pixel_stride, channel_stride
+
     ctypedef struct ue_measures:
         uint64_t cellular
         uint64_t dark
@@ -44,6 +48,9 @@ cdef extern from "unicas_edge.h" nogil:
     ue_status ue_measure(
         const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
         ue_measures *measures, const char *variant,
+    )
+    ue_status ue_content_score(
+        const ue_pixels *pixels, size_t height, size_t width, double *score, const char *variant,
     )
 
     ctypedef struct ue_aggregator:
@@ -123,10 +130,6 @@ cdef extern from "intake/intake.h" nogil:
         uint8_t spool_key[32]
 
     enum: UE_TILE_ENCODED
-
-    ctypedef struct ue_pixels:
-        const uint8_t *red
-        Py_ssize_t row_stride, pixel_stride, channel_stride
 
     ctypedef struct ue_session_progress:
         size_t seen, held, ready, encoding, encoded

@@ -65,6 +65,9 @@ def measure(
     interior pixels only): its sum, the sum of its squares, and how many pixels it was taken at.
     """
 
+def content_score(pixels: NDArray[np.uint8], variant: str | None = None) -> float:
+    """Return the content score of `pixels`, which may have any strides."""
+
 def aggregator_variants() -> tuple[str, ...]:
     """Return the variants of the aggregator's kernels that this processor can run, best first."""
 

@@ -31,6 +31,15 @@ cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
     return image
 
 
+cdef ue_pixels pixels_of(const uint8_t[:, :, :] pixels) noexcept:
+    cdef ue_pixels layout
+    layout.red = &pixels[0, 0, 0]
+    layout.row_stride = pixels.strides[0]
+    layout.pixel_stride = pixels.strides[1]
+    layout.channel_stride = pixels.strides[2]
+    return layout
+
+
 cdef int check(ue_status status) except -1:
     if status != UE_OK:
         raise ValueError((<bytes>ue_status_text(status)).decode())
@@ -161,6 +170,23 @@ def measure(
         found.channel_sum[0], found.channel_sum[1], found.channel_sum[2],
         found.laplacian_sum, found.laplacian_squares, found.laplacian_count,
     )
+
+
+def content_score(const uint8_t[:, :, :] pixels not None, str variant=None) -> float:
+    cdef ue_status status
+    cdef double score
+    cdef bytes encoded = None if variant is None else variant.encode()
+    cdef const char *name = variant_or_best(encoded)
+    if pixels.shape[2] != 3 or pixels.shape[0] == 0 or pixels.shape[1] == 0:
+        raise ValueError(
+            "pixels must be RGB [height, width, 3], and some, not "
+            f"{[pixels.shape[k] for k in range(3)]}"
+        )
+    cdef ue_pixels layout = pixels_of(pixels)
+    with nogil:
+        status = ue_content_score(&layout, pixels.shape[0], pixels.shape[1], &score, name)
+    check(status)
+    return score
 
 
 def aggregator_variants() -> tuple[str, ...]:
