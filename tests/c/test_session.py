@@ -276,7 +276,11 @@ def test_a_spool_of_another_bundle_is_refused(run, knowing, untrained_bundle, tm
 def test_fuzzer(build, environment):
     program = build("fuzz_session.c", ADDRESS, link=LINK)
     done = subprocess.run(
-        [program, Bundle.load().root, "150"], capture_output=True, text=True, env=environment
+        [program, Bundle.load().root, "150"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout.split()[0]) > 50  # came to a result
