@@ -270,6 +270,19 @@ def test_a_spool_of_another_bundle_is_refused(run, knowing, untrained_bundle, tm
     assert "another" in said
 
 
+# ---- other ends ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [ADDRESS, THREAD])
+def test_sessions_end_otherwise(build, environment, flags):
+    """Cancelled, finished by three threads, with a broken encoder, forked."""
+    program = build("test_session_lives.c", flags, link=LINK)
+    done = subprocess.run(
+        [program, Bundle.load().root], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ---- any calls in any order ---------------------------------------------------------------------
 
 
