@@ -15,6 +15,7 @@ import uvicorn
 from unicas_edge.errors import ServiceError
 from unicas_edge.serve.app import make_app
 from unicas_edge.serve.models import Models
+from unicas_edge.serve.protocol import TimedProtocol
 from unicas_edge.serve.registry import Registry
 from unicas_edge.serve.settings import Limits, Listen
 
@@ -34,6 +35,8 @@ def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], 
     app = make_app(registry, listen.token)
     config = uvicorn.Config(
         app,
+        http=TimedProtocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
