@@ -229,7 +229,8 @@ def test_a_message_without_a_length_is_bounded_too(client):
 def test_a_client_that_stops_in_a_body_is_not_waited_for(models, monkeypatch, path, ends):
     monkeypatch.setattr("unicas_edge.serve.body.SECONDS", 0.05)
     monkeypatch.setattr("unicas_edge.serve.pixels.SECONDS", 0.05)
-    app, answers = make_app(Registry(models, Limits()), None), []
+    registry, answers = Registry(models, Limits()), []
+    app = make_app(registry, None)
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
@@ -253,7 +254,10 @@ def test_a_client_that_stops_in_a_body_is_not_waited_for(models, monkeypatch, pa
     begin = time.monotonic()
     asyncio.run(app(about | {"raw_path": path.encode(), "http_version": "1.1"}, receive, send))
     assert time.monotonic() - begin < 30
-    assert answers[0]["status"] in {408, 413}
+    assert answers[0]["status"] == {"hang": 408, "gone": 400}[ends]
+    counted = TestClient(app).get("/metrics").text
+    assert f'unicas_edge_refused_total{{status="{answers[0]["status"]}"}} 1.0' in counted
+    registry.close()
 
 
 def test_a_session_is_its_client_s_alone(client):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from unicas_edge import __version__
 from unicas_edge.errors import UnicasError
 from unicas_edge.serve.body import BoundedBodies
+from unicas_edge.serve.dicomweb.web import DICOM, JSON, RELATED, Dicomweb
 from unicas_edge.serve.files import MEDIA_TYPES
 from unicas_edge.serve.following import Following
 from unicas_edge.serve.messages import Colour, Health, Refusal, Taken
@@ -20,13 +21,21 @@ from unicas_edge.serve.records import MEDIA_TYPE
 from unicas_edge.serve.registry import Registry
 from unicas_edge.serve.service import Service
 
+if TYPE_CHECKING:
+    from unicas_edge.serve.dicomweb.slides import Screens, Slides
+    from unicas_edge.serve.dicomweb.stow import Stow
+
 _ONE = "/v1/sessions/{number}"
 _REFUSED: dict[int | str, dict[str, Any]] = {"default": {"model": Refusal}}
 
 
-def make_app(registry: Registry, token: str | None) -> FastAPI:
-    """Return the service over a registry; `token` opens sessions (None: anybody may)."""
-    service = Service(registry, token)
+def make_app(registry: Registry, token: str | None, screens: Screens | None = None) -> FastAPI:
+    """Return the service over a registry; `token` opens sessions (None: anybody may).
+
+    `screens` screens what comes by DICOMweb (None: that is off).
+    """
+    slides = None if screens is None else _slides(registry, screens)
+    service = Service(registry, token, () if slides is None else (slides,))
     app = FastAPI(
         title="unicas-edge",
         version=__version__,
@@ -35,9 +44,11 @@ def make_app(registry: Registry, token: str | None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.registry = registry
     _add_service(app, service)
     _add_pushing(app, Pushing(registry, service.metrics))
     _add_following(app, Following(registry))
+    _add_dicomweb(app, Dicomweb(service.allow, _stow(registry, slides), slides))
     app.add_middleware(BoundedBodies, large=_is_large, refuse=service.refused)
     for error in (UnicasError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(error, service.refuse)
@@ -60,7 +71,7 @@ def _add_pushing(app: FastAPI, pushing: Pushing) -> None:
     _route(app, "PUT", f"{_ONE}/tile", pushing.push, 204, openapi_extra=one)
     _route(app, "PUT", f"{_ONE}/tile/skip", pushing.skip, 204)
     _route(app, "PUT", f"{_ONE}/tile/fail", pushing.fail, 204)
-    taken = {"responses": {200: {"model": Taken}}, "response_class": Response}
+    taken: dict[str, Any] = {"responses": {200: {"model": Taken}}, "response_class": Response}
     _route(app, "PUT", f"{_ONE}/tiles", pushing.push_many, openapi_extra=many, **taken)
     _route(app, "POST", f"{_ONE}/segments", pushing.share, 201)
     _route(app, "DELETE", f"{_ONE}/segments/{{segment}}", pushing.unshare, 204)
@@ -73,6 +84,31 @@ def _add_following(app: FastAPI, following: Following) -> None:
     _route(app, "GET", f"{_ONE}/result", following.result, **_gives("application/json", tag=True))
     files = _gives(*MEDIA_TYPES, tag=True)
     _route(app, "GET", f"{_ONE}/files/{{name}}", following.file, **files)
+
+
+def _add_dicomweb(app: FastAPI, web: Dicomweb) -> None:
+    studies, takes = "/dicomweb/studies", _takes(RELATED)
+    stored = {code: {"content": {JSON: {}}} for code in (200, 202, 409)}
+    more: dict[str, Any] = {"openapi_extra": takes, "response_class": Response, "responses": stored}
+    _route(app, "POST", studies, web.store, **more)
+    _route(app, "POST", f"{studies}/{{study}}", web.store_into, **more)
+    _route(app, "GET", f"{studies}/{{study}}/instances", web.instances, **_gives(JSON))
+    one = f"{studies}/{{study}}/series/{{series}}/instances/{{uid}}"
+    _route(app, "GET", one, web.instance, **_gives(RELATED, DICOM))
+
+
+def _slides(registry: Registry, screens: Screens) -> Slides:
+    from unicas_edge.serve.dicomweb.slides import Slides  # noqa: PLC0415 - of an extra
+
+    return Slides(screens, registry.limits.dicom_slides, registry.limits.idle_seconds)
+
+
+def _stow(registry: Registry, slides: Slides | None) -> Stow | None:
+    if slides is None:
+        return None
+    from unicas_edge.serve.dicomweb.stow import Stow  # noqa: PLC0415 - of an extra
+
+    return Stow(registry.scratch.path, slides, registry.limits.dicom_bytes)
 
 
 def _route(app: FastAPI, method: str, path: str, work: Any, code: int = 200, **more: Any) -> None:  # noqa: ANN401 - as FastAPI's own
@@ -97,4 +133,4 @@ def _takes(*kinds: str, required: bool = True) -> dict[str, Any]:
 
 
 def _is_large(path: str) -> bool:
-    return path.endswith(("/tile", "/tiles")) or path == "/v1/colour"
+    return path.endswith(("/tile", "/tiles")) or path.startswith(("/v1/colour", "/dicomweb/"))

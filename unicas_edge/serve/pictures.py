@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import Image
 
 from unicas_edge.core.arrays import UInt8Image
+from unicas_edge.serve.records import Bytes
 from unicas_edge.tiles.grid import Grid
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Pictures:
             self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600
         )
 
-    def keep(self, tile: UInt8Image, x: int, y: int, jpeg: bytes | memoryview | None) -> None:
+    def keep(self, tile: UInt8Image, x: int, y: int, jpeg: Bytes | None) -> None:
         """Keep the tile uint8 RGB at level-0 (x, y), which a session took; `jpeg` if it was one."""
         if jpeg is None:
             jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), _QUALITY)
@@ -76,7 +77,7 @@ class Pictures:
             os.close(file)
             self._path.unlink(missing_ok=True)
 
-    def _append(self, jpeg: bytes | memoryview) -> bool:
+    def _append(self, jpeg: Bytes) -> bool:
         """Return whether the disk took it; where it is full no more is tried."""
         try:
             os.lseek(self._file, self._end, os.SEEK_SET)

@@ -15,9 +15,9 @@ from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import ServiceError
 from unicas_edge.serve.body import SECONDS
 from unicas_edge.serve.live import Budget
+from unicas_edge.serve.records import Bytes
 from unicas_edge.slide.jpeg import check_scans
 
-Bytes = bytes | bytearray | memoryview
 JPEG, RAW = "image/jpeg", "application/octet-stream"
 #: Views of packed bytes as RGB, by the order of the channels.
 ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}

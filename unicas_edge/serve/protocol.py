@@ -41,8 +41,8 @@ class TimedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         super().connection_lost(exc)
-        self._head = _cancelled(self._head)
-        self._reading = _cancelled(self._reading)
+        self._stop_waiting()
+        self._stop_reading()
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read."""
@@ -53,13 +53,13 @@ class TimedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """See that the client reads."""
         super().resume_writing()
-        self._reading = _cancelled(self._reading)
+        self._stop_reading()
 
     def _look(self) -> None:
         """Wait for a head, or for the end of a body that nobody wants, and else for nothing."""
         unwanted = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
         if self.conn.their_state is not h11.IDLE and not unwanted:
-            self._head = _cancelled(self._head)
+            self._stop_waiting()
         elif self._head is None:
             self._head = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
@@ -73,7 +73,12 @@ class TimedProtocol(H11Protocol):
             self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         self.transport.close()
 
+    def _stop_waiting(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None

@@ -12,8 +12,8 @@ from unicas_edge.errors import ServiceError, UnicasError
 from unicas_edge.serve.live import Live
 from unicas_edge.serve.messages import Failure, Shared, Taken
 from unicas_edge.serve.metrics import Metrics
-from unicas_edge.serve.pixels import JPEG, RAW, Bytes, read_body, tile_of
-from unicas_edge.serve.records import MEDIA_TYPE, Kind, Read, Record, parsed
+from unicas_edge.serve.pixels import JPEG, RAW, read_body, tile_of
+from unicas_edge.serve.records import MEDIA_TYPE, Bytes, Kind, Read, Record, parsed
 from unicas_edge.serve.refusals import answer
 from unicas_edge.serve.registry import Registry
 from unicas_edge.serve.tokens import Token

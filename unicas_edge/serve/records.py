@@ -23,8 +23,9 @@ MOST_JPEG = 1 << 20
 _FARTHEST = 2**53
 
 
-#: Returns a copy or view of so many bytes from an offset on.
-Read = Callable[[int, int], bytes | memoryview]
+#: Bytes, and what returns a copy or view of so many bytes from an offset on.
+Bytes = bytes | bytearray | memoryview
+Read = Callable[[int, int], Bytes]
 
 
 class Kind(IntEnum):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -31,11 +32,25 @@ _COLOUR_TILES = 64
 _FITS = 2
 
 
-class Service:
-    """The requests of `app`, over a registry; `token` opens sessions (None: anybody may)."""
+class Keeps(Protocol):
+    """What holds something for clients."""
 
-    def __init__(self, registry: Registry, token: str | None) -> None:
+    def expire(self) -> None:
+        """Forget what is idle."""
+
+    def close(self) -> None:
+        """End, and forget all."""
+
+
+class Service:
+    """The requests of `app`, over a registry; `token` opens sessions (None: anybody may).
+
+    `kept` is what else forgets what is idle and ends with the service.
+    """
+
+    def __init__(self, registry: Registry, token: str | None, kept: Sequence[Keeps] = ()) -> None:
         self.registry, self.models = registry, registry.models
+        self._kept: tuple[Keeps, ...] = (*kept, registry)
         self._token = None if token is None else digest(token)
         self._side = self.models.bundle.manifest.tile.size_px
         self.metrics = Metrics(registry)
@@ -50,12 +65,14 @@ class Service:
             yield
         finally:
             looking.cancel()
-            await run_in_threadpool(self.registry.close)
+            for one in self._kept:
+                await run_in_threadpool(one.close)
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await run_in_threadpool(self.registry.expire)
+            for one in self._kept:
+                await run_in_threadpool(one.expire)
 
     def refused(self, error: Exception) -> JSONResponse:
         """Return an error as JSON, and count it."""

@@ -26,6 +26,8 @@ class Limits:
     a session may have `segments`. Bodies on their way take at most `budget_bytes` a session, and
     those that colours are fitted on as much together. `picture_bytes` of tiles are kept on the disk
     for a session's pictures, in a folder of the service's own in `scratch` (None: the system's).
+
+    A message of DICOM slides has at most `dicom_bytes`, and `dicom_slides` may wait to be screened.
     """
 
     sessions: int = 8
@@ -40,6 +42,8 @@ class Limits:
     budget_bytes: int = 64 << 20
     picture_bytes: int = 512 << 20
     scratch: Path | None = None
+    dicom_bytes: int = 4 << 30
+    dicom_slides: int = 4
 
 
 @dataclass(frozen=True)
