@@ -50,10 +50,11 @@ def row_of_records(row):
     """The eight tiles of a row, as `push_all` pushes them, in each of the ways that there are."""
     tiles = [tile_at(row, col) for col in range(8)]
     bgr = np.ascontiguousarray(tiles[1][..., ::-1])
-    raw = [record(Kind.BGR, 256, 256 * row, 1.0 + row, bgr.tobytes())]
-    for col in (0, *range(2, 8)):
-        raw.append(record(Kind.RGB, 256 * col, 256 * row, float(row + col), tiles[col].tobytes()))
-    return b"".join(raw)
+    rest = [
+        record(Kind.RGB, 256 * col, 256 * row, float(row + col), tiles[col].tobytes())
+        for col in (0, *range(2, 8))
+    ]
+    return record(Kind.BGR, 256, 256 * row, 1.0 + row, bgr.tobytes()) + b"".join(rest)
 
 
 def told(client, path, own):

@@ -88,7 +88,7 @@ def _add_following(app: FastAPI, following: Following) -> None:
 
 def _add_dicomweb(app: FastAPI, web: Dicomweb) -> None:
     studies, takes = "/dicomweb/studies", _takes(RELATED)
-    stored = {code: {"content": {JSON: {}}} for code in (200, 202, 409)}
+    stored: dict[int | str, Any] = {code: {"content": {JSON: {}}} for code in (200, 202, 409)}
     more: dict[str, Any] = {"openapi_extra": takes, "response_class": Response, "responses": stored}
     _route(app, "POST", studies, web.store, **more)
     _route(app, "POST", f"{studies}/{{study}}", web.store_into, **more)
@@ -100,7 +100,7 @@ def _add_dicomweb(app: FastAPI, web: Dicomweb) -> None:
 def _slides(registry: Registry, screens: Screens) -> Slides:
     from unicas_edge.serve.dicomweb.slides import Slides  # noqa: PLC0415 - of an extra
 
-    return Slides(screens, registry.limits.dicom_slides, registry.limits.idle_seconds)
+    return Slides(screens, registry.limits.dicom_slides, registry.limits.report_seconds)
 
 
 def _stow(registry: Registry, slides: Slides | None) -> Stow | None:

@@ -28,6 +28,7 @@ class Limits:
     for a session's pictures, in a folder of the service's own in `scratch` (None: the system's).
 
     A message of DICOM slides has at most `dicom_bytes`, and `dicom_slides` may wait to be screened.
+    A report that nobody asks for is forgotten after `report_seconds`.
     """
 
     sessions: int = 8
@@ -44,6 +45,7 @@ class Limits:
     scratch: Path | None = None
     dicom_bytes: int = 4 << 30
     dicom_slides: int = 4
+    report_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from unicas_edge.serve.settings import MOST_TOKEN
 Authorization = Annotated[str, Header(max_length=len("Bearer ") + MOST_TOKEN)]
 
 
-def _bearer(authorization: Authorization = "") -> str:
+# a coroutine: FastAPI would run a plain function on another thread, for each request
+async def _bearer(authorization: Authorization = "") -> str:
     return authorization.removeprefix("Bearer ").strip()
 
 
