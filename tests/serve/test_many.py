@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.serve.test_serve import (
@@ -18,6 +21,7 @@ from tests.serve.test_serve import (
     serving,
     tile_at,
 )
+from tests.support.places import ROOT
 from unicas_edge.result import SlideResult
 
 STATUS = Path("/proc/self/status")
@@ -87,3 +91,34 @@ def test_a_client_that_opens_thousands_of_sessions_gets_few(models):  # noqa: F8
         assert memory() - before < SLACK
         assert threading.active_count() <= threads + 1
         assert 'unicas_edge_refused_total{status="503"} 1000.0' in client.get("/metrics").text
+
+
+CODE = """
+import threading
+from tests.serve.test_many import memory, tables
+from unicas_edge.serve.memory import give_large_blocks_back
+give_large_blocks_back()
+tables()
+before = memory()
+for _ in range(20):
+    threads = [threading.Thread(target=tables) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+print(memory() - before)
+"""
+
+
+def tables() -> None:
+    """Allocate and free what a large session has, in sizes that grow."""
+    held = [np.ones(size << 20, np.uint8) for size in (5, 9, 15, 25, 31)]
+    del held[::2]
+    held.append(np.ones(12 << 20, np.uint8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_what_sessions_had_goes_back_to_the_system():
+    """Without `give_large_blocks_back` more than a hundred megabytes stay."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < SLACK

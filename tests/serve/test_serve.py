@@ -8,10 +8,12 @@ import re
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -413,7 +415,7 @@ def test_the_command_serves_a_socket_and_ends_gracefully(tmp_path):
 
 def test_the_guide_s_client_runs_as_it_stands():
     text = (ROOT / "docs/guide/serve.md").read_text()
-    snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    snippet, shared = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     service = begin("--port", 0)
     try:
         base = wait_for("listening", service).split()[-1]
@@ -421,6 +423,14 @@ def test_the_guide_s_client_runs_as_it_stands():
         exec(snippet.replace("http://127.0.0.1:8470", base), names)
         assert names["result"]["slide"]["name"] == "slide 7"
         assert names["result"]["coverage"]["encoded"] == 3
+        head = struct.pack("<IIqqd", 1, 3 * 256 * 256, 256, 0, 1.0)
+        names["scanner_batches"] = [head + tile_at(0, 1).tobytes()]
+        with httpx.Client(base_url=base) as names["service"]:
+            if Path("/dev/shm").is_dir():
+                names["session"], names["own"] = opened(names["service"])
+                exec(shared, names)
+                told = names["service"].get(names["session"], headers=names["own"]).json()
+                assert told["tiles"]["seen"] == 1
     finally:
         service.terminate()
         service.communicate(timeout=60)

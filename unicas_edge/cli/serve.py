@@ -75,7 +75,7 @@ def serve(
         bool,
         typer.Option(
             "--dicomweb",
-            help="Take DICOM slides too (STOW-RS), and give structured reports (WADO-RS). Needs "
+            help="Also take DICOM slides (STOW-RS), and give structured reports (WADO-RS). Needs "
             "the extra dicomweb.",
         ),
     ] = False,

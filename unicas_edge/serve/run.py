@@ -17,6 +17,7 @@ from unicas_edge.errors import ServiceError
 from unicas_edge.screening.wire import Setup
 from unicas_edge.serve.app import make_app
 from unicas_edge.serve.dicomweb.web import missing
+from unicas_edge.serve.memory import give_large_blocks_back
 from unicas_edge.serve.models import Models
 from unicas_edge.serve.protocol import TimedProtocol
 from unicas_edge.serve.registry import Registry
@@ -44,6 +45,7 @@ def serve(
     `ServiceError` where it may not or cannot listen there.
     """
     listen.check()
+    give_large_blocks_back()
     registry = Registry(models, limits)
     app = make_app(registry, listen.token, None if dicomweb is None else _isolated(dicomweb))
     config = uvicorn.Config(
