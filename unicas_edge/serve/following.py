@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -18,8 +19,8 @@ from unicas_edge.serve.refusals import status_of, words
 from unicas_edge.serve.registry import Registry
 from unicas_edge.serve.tokens import Token
 
-#: How often a session's events say how far it is.
-_SECONDS = 0.5
+#: How often a session's events say how far it is, and how often they look whether it has ended.
+_SECONDS, _LOOK_SECONDS = 0.5, 0.02
 _KEPT_OPEN = {"open", "finishing"}
 Tags = Annotated[str, Header(max_length=1_000)]
 
@@ -67,10 +68,15 @@ class Following:
         return _Watching(live, self._events(live))
 
     async def _events(self, live: Live) -> AsyncIterator[str]:
-        while live.state in _KEPT_OPEN and not self._registry.closed:
+        while self._runs(live):
             yield f"event: progress\ndata: {status(live).model_dump_json()}\n\n"
-            await asyncio.sleep(_SECONDS)
+            until = time.monotonic() + _SECONDS
+            while self._runs(live) and time.monotonic() < until:
+                await asyncio.sleep(_LOOK_SECONDS)
         yield f"event: end\ndata: {status(live).model_dump_json()}\n\n"
+
+    def _runs(self, live: Live) -> bool:
+        return live.state in _KEPT_OPEN and not self._registry.closed
 
 
 class _Watching(StreamingResponse):
