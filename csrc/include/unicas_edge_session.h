@@ -48,12 +48,6 @@ typedef enum ue_tile_status {
     UE_TILE_FAILED
 } ue_tile_status;
 
-/* The pixels of a tile, of any layout: bytes from one row, pixel and channel to the next. */
-typedef struct ue_pixels {
-    const uint8_t *red; /* of the top left pixel */
-    ptrdiff_t row_stride, pixel_stride, channel_stride;
-} ue_pixels;
-
 /* Fill `rgb` [side][side][3] from a compressed tile; anything but UE_OK fails the tile. */
 typedef ue_status (*ue_decode)(void *self, const void *bytes, size_t size, uint8_t *rgb,
                                size_t side);
