@@ -56,6 +56,9 @@ LIBRARIES = {
     "fastapi": ("serve.",),
     "uvicorn": ("serve.",),
     "prometheus_client": ("serve.",),
+    "pydicom": ("serve.dicomweb.",),
+    "highdicom": ("serve.dicomweb.",),
+    "python_multipart": ("serve.dicomweb.",),
 }
 #: The entry points of plug-in readers, and the C header.
 NO_MODULES = {"unicas_edge.readers", "unicas_edge.h"}
