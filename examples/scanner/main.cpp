@@ -80,8 +80,10 @@ int run(const Options &options) {
     try {
         screen(options);
     } catch (const unicas_edge::Error &error) {
-        std::cerr << "scanner: " << error.what() << '\n';
-        return error.status() == UE_ENDED ? 3 : 1;
+        if (error.status() != UE_ENDED)
+            throw;
+        std::cerr << "scanner: cancelled; there is no result\n";
+        return 3;
     }
     if (!options.spool.empty()) /* what it keeps is stored: the session is closed */
         std::filesystem::remove(std::filesystem::u8path(options.spool));

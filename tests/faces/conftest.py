@@ -36,6 +36,14 @@ COLUMNS, ROWS, SIDE = 6, 4, 256
 
 
 @pytest.fixture(scope="session")
+def compiler():
+    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if not found:
+        pytest.skip("no C compiler: install gcc, or name one in CC")
+    return found
+
+
+@pytest.fixture(scope="session")
 def cxx():
     found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if not found:
@@ -67,18 +75,19 @@ def runtime():
 
 
 @pytest.fixture(scope="session")
-def told(library):
+def told(library, tmp_path_factory):
     """Run a program that is linked with the library: (exit code, output, what it said)."""
+    folder = tmp_path_factory.mktemp("here")  # where Mono leaves what is left of a crash
 
-    def told(*command, **options):
+    def told(*command):
         environment = os.environ | {"LD_LIBRARY_PATH": str(library)}
         done = subprocess.run(
             list(map(str, command)),
             capture_output=True,
+            cwd=folder,
             env=environment,
             timeout=300,
             check=False,
-            **options,
         )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -167,12 +176,18 @@ def same(one, other):
 
 
 @pytest.fixture(scope="session")
-def wanted(bundle, pixels):
+def damaged():
+    """What is said of the damaged tile."""
+    return f"is no PPM of {SIDE} pixels a side"
+
+
+@pytest.fixture(scope="session")
+def wanted(bundle, pixels, damaged):
     """Python's result for the folder of tiles."""
 
     def deliver(session):
         session.skip(0, 0)
-        session.fail(SIDE, 0, "is no PPM of 256 pixels a side")
+        session.fail(SIDE, 0, damaged)
         for (x, y), tile in list(pixels.items())[2:]:
             session.push(tile, x, y)
 

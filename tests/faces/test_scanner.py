@@ -49,9 +49,12 @@ def scan(program, told, bundle, runtime):
     return scan
 
 
-def counts(said):
-    """Of the first line: what became of the tiles."""
-    return {what: int(number) for number, what in re.findall(r"(\d+) (\w+ \w+|\w+)", said)}
+def without_causes(text):
+    """A result that does not say why a tile failed."""
+    result = json.loads(text)
+    for failure in result["coverage"]["failures"]:
+        assert failure.pop("cause")
+    return json.dumps(result)
 
 
 def test_its_result_is_python_s(scan, tiles, wanted):
@@ -89,7 +92,10 @@ def test_lost_tiles_are_said_to_be_missing(scan, tiles):
 
 @pytest.mark.parametrize("after", [1, 12, 25])
 def test_a_scan_that_was_killed_goes_on(scan, tiles, tmp_path, after):
-    """Whatever went wrong beside, and however often: the result is that of a scan not killed."""
+    """Whatever went wrong beside, and however often: the result is that of a scan not killed.
+
+    But for why a tile could not be read, which a spool does not keep.
+    """
     options = ["--tiles", tiles, "--rate", 0, *TROUBLE]
     code, whole, said = scan(*options)
     assert code == 0, said
@@ -101,7 +107,7 @@ def test_a_scan_that_was_killed_goes_on(scan, tiles, tmp_path, after):
         assert spool.exists()
     code, result, said = scan(*killed)
     assert code == 0, said
-    assert same(result, whole)
+    assert same(without_causes(result), without_causes(whole))
     assert int(re.search(r"(\d+) from the spool", said)[1]) > 0
     assert not spool.exists()
 
@@ -120,7 +126,7 @@ def test_who_cancels_has_no_result(scan, tiles, tmp_path):
     spool = tmp_path / "slide.spool"
     code, result, said = scan("--tiles", tiles, "--rate", 0, "--cancel-after", 5, "--spool", spool)
     assert (code, result) == (3, ""), said
-    assert "cancel" in said
+    assert said == "scanner: cancelled; there is no result\n"
 
 
 def test_a_drawn_slide_with_its_colours_corrected(scan, bundle, tmp_path):
