@@ -115,8 +115,8 @@ void ue_vouched_read(struct ue_vouched *evidence, const struct ue_manifest *mani
 }
 
 struct ue_json_text ue_vouched_file(const struct ue_vouched *evidence,
-                                     const struct ue_manifest *manifest,
-                                     struct ue_candidate chosen) {
+                                    const struct ue_manifest *manifest,
+                                    struct ue_candidate chosen) {
     const struct ue_encoder_form *forms = manifest->encoder.forms.items;
     for (size_t i = 0; i < manifest->encoder.forms.count; i++)
         if (chosen.sha256 == evidence->sha256[1 + i])

@@ -18,7 +18,6 @@ void ue_vouched_read(struct ue_vouched *evidence, const struct ue_manifest *mani
 
 /* The file of one that was chosen: among `forms` by the digest that it points to. */
 struct ue_json_text ue_vouched_file(const struct ue_vouched *evidence,
-                                     const struct ue_manifest *manifest,
-                                     struct ue_candidate chosen);
+                                    const struct ue_manifest *manifest, struct ue_candidate chosen);
 
 #endif
