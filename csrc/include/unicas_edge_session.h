@@ -26,6 +26,7 @@
 #define UNICAS_EDGE_SESSION_H
 
 #include "unicas_edge_bundle.h"
+#include "unicas_edge_colour.h"
 #include "unicas_edge_encoder.h"
 
 #ifdef __cplusplus
@@ -55,14 +56,6 @@ typedef enum ue_tile_status {
 /* Fill `rgb` [side][side][3] from a compressed tile; anything but UE_OK fails the tile. */
 typedef ue_status (*ue_decode)(void *self, const void *bytes, size_t size, uint8_t *rgb,
                                size_t side);
-
-/* How a slide's colours are corrected: corrected = matrix [3][4] x (R, G, B, 1), in grey levels. */
-typedef struct ue_colour {
-    size_t struct_size; /* sizeof(ue_colour) of the caller */
-    const char *mode;   /* what the result calls it: none, white-balance, reinhard, ... */
-    double matrix[12];
-    const char *warning; /* that the result repeats; NULL: none */
-} ue_colour;
 
 typedef struct ue_session_options {
     size_t struct_size;      /* sizeof(ue_session_options) of the caller */

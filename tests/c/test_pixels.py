@@ -15,6 +15,7 @@ from tests.support.places import ROOT
 CASES = ROOT / "tests/c"
 # Of pixels; the aggregator's take minutes with a sanitizer, and test_aggregator.py has them.
 KERNELS = [ROOT / "csrc/status.c", *sorted((ROOT / "csrc/pixels").glob("*.c"))]
+COLOUR = [ROOT / "csrc/system/error.c", *sorted((ROOT / "csrc/colour").glob("*.c"))]
 LIBRARY = sorted((ROOT / "csrc").rglob("*.c"))
 STRICT = [
     "-std=c11",
@@ -76,6 +77,10 @@ def test_variants_agree_with_the_oracle_under_address_and_undefined_sanitizers(
     build: Build, case: str
 ) -> None:
     succeeds(build(case, *ADDRESS, "-DROUNDS=150"))
+
+
+def test_the_colour_fit_under_address_and_undefined_sanitizers(build: Build) -> None:
+    succeeds(build("test_colour.c", *ADDRESS, "-DROUNDS=100", kernels=COLOUR))
 
 
 def test_luma_of_every_colour_is_rounded_exactly(build: Build) -> None:
