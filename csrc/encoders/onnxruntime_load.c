@@ -73,8 +73,20 @@ static bool has_provider(const struct ue_onnxruntime *own) {
     return found;
 }
 
+/* ONNX Runtime sends data from version 1.32 on, unless this is set when it is loaded. */
+static void send_nothing(void) {
+    static const char name[] = "ORT_DISABLE_TELEMETRY";
+#ifdef _WIN32
+    if (!getenv(name))
+        _putenv_s(name, "1");
+#else
+    setenv(name, "1", 0); /* what the host set stays */
+#endif
+}
+
 static ue_status load(struct ue_onnxruntime *own, const char *name) {
     char why[512] = "";
+    send_nothing();
     own->library = ue_library_open(name ? name : LIBRARY, why, sizeof why);
     if (!own->library)
         return no_runtime(why);

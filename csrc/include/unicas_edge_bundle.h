@@ -104,8 +104,8 @@ typedef struct ue_bundle_engine {
     const char *backend, *precision;
     const char *onnxruntime, *openvino; /* their libraries' paths or names; NULL: usual names */
     size_t threads, workers, batch;     /* as in ue_encoder_options */
-    size_t memory;                      /* bytes that all batches may take while they run; 0: a
-                                           quarter of what is free, at most 1 GiB */
+    /* Bytes that all batches may take while they run; 0: a quarter of what is free, up to 1 GiB. */
+    size_t memory;
     const char *speeds;       /* what doctor wrote; NULL: the file in the user's cache folder */
     int32_t allow_unverified; /* 1: take one that did not pass the bundle's gate, too */
 } ue_bundle_engine;

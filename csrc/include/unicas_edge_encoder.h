@@ -96,6 +96,8 @@ typedef struct ue_encoder_options {
  *
  * UE_NO_RUNTIME: the library, or its provider, is not there; UE_BAD_MODEL: it cannot load the
  * model, or that is not what was expected. Once loaded, a runtime stays in the process.
+ * ONNX Runtime, which would send data from version 1.32 on, is told not to by its environment
+ * variable ORT_DISABLE_TELEMETRY, unless the host set that.
  *
  * `unverified` is NULL for ONNX Runtime in fp32 on the CPU, which is the reference; where evidence
  * speaks for another, the host sets it to NULL itself, or lets ue_bundle_encoder weigh what a

@@ -151,11 +151,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (byte(&input) == 255)
         options.um_px = (double)byte(&input) - 3;
     bad_encoder = (int)byte(&input) % 16;
+    const bool cancelled = byte(&input) % 8 == 0;
     if (ue_session_open(screener, &options, &session) != UE_OK)
         return 0;
     while (step(session, &input))
         continue;
-    if (byte(&input) % 8 == 0)
+    if (cancelled)
         ue_session_cancel(session);
     else
         end(session);

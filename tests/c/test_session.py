@@ -268,3 +268,19 @@ def test_a_spool_of_another_bundle_is_refused(run, knowing, untrained_bundle, tm
     code, said = run(untrained_bundle.root, rows, spool=spool)
     assert code == 4
     assert "another" in said
+
+
+# ---- any calls in any order ---------------------------------------------------------------------
+
+
+def test_fuzzer(build, environment):
+    program = build("fuzz_session.c", ADDRESS, link=LINK)
+    done = subprocess.run(
+        [program, Bundle.load().root, "150"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[0]) > 50  # came to a result

@@ -133,7 +133,7 @@ def _referred(data: memoryview, path: Path) -> set[str]:
     """
     if path.suffix != ".xml":
         return files_named_in(data, path)
-    if data[:1] != b"<":
+    if bytes(data[:1]) != b"<":
         raise EngineError(f"{path}: is no .xml; export the form again")
     return {path.with_suffix(".bin").name}
 
