@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from tests.faces.conftest import COLUMNS, ROWS, SIDE, in_python, places, same
+from tests.faces.conftest import COLUMNS, ROWS, SIDE, in_python, places, same, write_ppm
 from tests.support.places import ROOT
 
 SOURCES = sorted((ROOT / "examples/scanner").glob("*.cpp"))
@@ -148,6 +148,27 @@ def test_a_drawn_slide_with_its_colours_corrected(scan, bundle, tmp_path):
 
     colour = ColourFit("reinhard", matrix, [])
     assert same(result, in_python(bundle, deliver, max_tiles=16, colour=colour))
+
+
+def test_real_tiles(scan, bundle, data_dir, tmp_path):
+    """Of liquid-based cytology, with a mirrored margin: their centres are what the encoder sees."""
+    files = sorted((data_dir / "lbc_tiles").glob("*/*.jpg"))[::500][:8]
+    assert len(files) == 8
+    tiles = {}
+    for number, file in enumerate(files):
+        real = simplejpeg.decode_jpeg(file.read_bytes())
+        margins = [((SIDE - n) // 2, SIDE - n - (SIDE - n) // 2) for n in real.shape[:2]]
+        tiles[SIDE * number, 0] = np.pad(real, [*margins, (0, 0)], mode="symmetric")
+        write_ppm(tmp_path / f"{SIDE * number}_0.ppm", tiles[SIDE * number, 0])
+    code, result, said = scan("--tiles", tmp_path, "--rate", 0)
+    assert code == 0, said
+
+    def deliver(session):
+        for (x, y), tile in tiles.items():
+            session.push(tile, x, y)
+
+    assert same(result, in_python(bundle, deliver, width=8 * SIDE, height=SIDE))
+    assert json.loads(result)["adequacy"]["kinds"]["cell"] > 4
 
 
 def test_tiles_as_jpeg(scan, jpeg, bundle, pixels, tmp_path):
