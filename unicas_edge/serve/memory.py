@@ -7,7 +7,7 @@ import ctypes
 import sys
 
 #: `M_MMAP_THRESHOLD` of glibc's <malloc.h>, and from how many bytes on a block is mapped by itself.
-_THRESHOLD, _BYTES = -3, 4 << 20
+_THRESHOLD, _BYTES = -3, 1 << 20
 
 
 def give_large_blocks_back() -> None:

@@ -31,7 +31,8 @@ class PrivateFolder:
             raise ServiceError(
                 f"{parent}: no folder can be made there: {error.strerror}; choose another --scratch"
             ) from error
-        self._lock = filelock.FileLock(self.path / _LOCK)
+        # released by whichever thread ends the service
+        self._lock = filelock.FileLock(self.path / _LOCK, thread_local=False)
         self._lock.acquire()
 
     def close(self) -> None:

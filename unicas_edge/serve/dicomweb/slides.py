@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Protocol
 
 from unicas_edge.errors import ServiceError, UnicasError
-from unicas_edge.report.result_json import RESULT
 from unicas_edge.screening import wire
 from unicas_edge.screening.outcome import Outcome
 from unicas_edge.screening.supervisor import Supervisor
@@ -27,7 +26,7 @@ from unicas_edge.serve.dicomweb.instance import Instance
 from unicas_edge.serve.dicomweb.report import new_uid, write_report
 
 _log = logging.getLogger(__name__)
-_REPORT = "report.dcm"
+_REPORT, _RESULT = "report.dcm", "result"
 #: Reports that are kept, for each slide that may wait.
 _KEPT = 16
 
@@ -189,7 +188,7 @@ class Slides:
         """Write a slide's report; return None, or why there is none."""
         self._screens.ready()
         first = next(image for image in slide.images if not image.beside)
-        out = slide.folder / "result"
+        out = slide.folder / _RESULT
         out.mkdir()
         order = wire.Order("slide", first.path, out, slide.folder / "attempts", again=True)
         outcome = self._screens.screen(order, _silent)
@@ -202,9 +201,7 @@ class Slides:
         for image in slide.images:
             with contextlib.suppress(OSError):
                 image.path.unlink()
-        for path in (slide.folder / "result").glob("*"):
-            if path.name != RESULT:
-                path.unlink(missing_ok=True)
+        shutil.rmtree(slide.folder / _RESULT, ignore_errors=True)
 
     def _told(self, slide: Slide, error: str) -> str:
         """Return what a client is told of a failure: without the paths of this computer."""
