@@ -5,7 +5,9 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -54,6 +56,23 @@ def usable_cores() -> int:
     with nogil:
         cores = ue_usable_cores()
     return cores
+
+
+def isa(str root="") -> str:
+    cdef char text[UE_MACHINE_TEXT]
+    ue_isa(root.encode(), text)
+    return (<bytes>text).decode("utf-8", "replace")
+
+
+def processor(str root="") -> str:
+    cdef char text[UE_MACHINE_TEXT]
+    ue_processor(root.encode(), text)
+    return (<bytes>text).decode("utf-8", "replace")
+
+
+def available_bytes(str root="") -> int | None:
+    cdef uint64_t found = ue_available_bytes(root.encode())
+    return None if found == UINT64_MAX else found
 
 
 def variants() -> tuple[str, ...]:
@@ -334,4 +353,5 @@ cdef str slide_error(size_t number, size_t count, const char *cause):
 
 
 include "_intake.pxi"
+include "_verdict.pxi"
 include "_colour.pxi"

@@ -70,7 +70,8 @@ typedef enum ue_status {
     UE_NO_RUNTIME,      /* an encoder's runtime is not installed, or lacks what is needed */
     UE_BAD_MODEL,       /* an encoder's model cannot be loaded, or is not what was expected */
     UE_RUN_FAILED,      /* an encoder's runtime failed to run its model */
-    UE_BAD_BUNDLE       /* a bundle's manifest breaks a rule, or its files are not those named */
+    UE_BAD_BUNDLE,      /* a bundle's manifest breaks a rule, or its files are not those named */
+    UE_BAD_SLIDE        /* a slide's pixels contradict what is stated of it */
 } ue_status;
 
 typedef enum ue_dtype {

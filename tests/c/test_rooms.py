@@ -20,6 +20,8 @@ ALLOWED = {
     "aggregator": {"aggregator/kernels", "formats", "system"},
     "bundle": {"aggregator", "encoders", "formats", "system"},
     "intake": {"system"},
+    "verdict": {"aggregator", "bundle", "formats", "intake", "system"},
+    "session": {"bundle", "formats", "intake", "system", "verdict"},
     "encoders": {"system"},
 }
 #: The public headers, which every room may include.

@@ -1,0 +1,45 @@
+"""Test files that take longest, in the order in which they begin.
+
+A file is run by one worker: the long ones first, so that no worker is left alone at the end. As
+`pytest --durations=0` tells, summed by file; only the order is of use, so it need not be exact.
+"""
+
+from __future__ import annotations
+
+LONGEST_FIRST = (
+    "train/test_smoke.py",
+    "cli/test_console.py",
+    "cli/test_sources.py",
+    "adequacy/test_screened.py",
+    "screening/test_supervisor.py",
+    "docs/test_examples.py",
+    "c/test_library.py",
+    "c/test_packaging.py",
+    "serve/test_openapi.py",
+    "train/aggregator/test_fit.py",
+    "cli/test_screen.py",
+    "c/test_aggregator.py",
+    "screening/test_screener.py",
+    "train/compose/test_compose.py",
+    "c/test_pixels.py",
+    "train/aggregator/test_guide.py",
+    "verification/test_verify.py",
+    "train/encoder/test_distil.py",
+    "train/encoder/test_adapt.py",
+    "train/encoder/test_models.py",
+    "slide/test_jpeg.py",
+    "export/test_experts.py",
+    "screening/test_session_lives.py",
+    "screening/test_session_machine.py",
+    "c/test_sha256.py",
+    "train/loop/test_processes.py",
+    "aggregator/test_aggregator.py",
+    "train/heads/test_bundle.py",
+    "c/test_weights_hostile.py",
+    "bundle/test_default.py",
+    "screening/test_spool.py",
+    "c/test_bundle.py",
+    "c/test_manifest.py",
+    "models/test_encoders.py",
+    "engines/test_openvino.py",
+)
