@@ -289,6 +289,7 @@ class Judge:
 
         Return what the pixels contradict, None for nothing, and the verdict as JSON.
         """
+
 class ColourSample:
     """`ue_colour_sample` of ``csrc/include/unicas_edge_colour.h``."""
 
