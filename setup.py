@@ -88,7 +88,7 @@ class BuildNative(build_ext):
             libraries=LIBRARIES,
             extra_postargs=[*SONAME, "-pthread"],
         )
-        for header in Path("csrc/include").glob("*.h"):
+        for header in Path("csrc/include").glob("*.h*"):  # of C, and the .hpp of C++
             shutil.copy(header, package / "include")
 
 
@@ -96,8 +96,8 @@ native = Extension(
     "unicas_edge._native",
     sources=["unicas_edge/_native.pyx"],
     depends=[
-        "unicas_edge/_intake.pxi",
-        *sorted(map(str, Path("csrc").rglob("*.[ch]"))),
+        *sorted(map(str, Path("unicas_edge").glob("_*.pxi"))),
+        *sorted(str(path) for end in ("[ch]", "hpp") for path in Path("csrc").rglob(f"*.{end}")),
     ],
     include_dirs=["csrc", "csrc/include"],
     define_macros=[

@@ -45,6 +45,8 @@ const char *ue_status_text(ue_status status) {
         return "the encoder's model cannot be loaded, or is not what was expected";
     case UE_RUN_FAILED:
         return "the encoder's runtime failed";
+    case UE_BAD_SLIDE:
+        return "the pixels of the slide contradict what is stated of it";
     case UE_BAD_BUNDLE:
         return "the bundle's manifest breaks a rule, or its files are not those named";
     }

@@ -56,6 +56,9 @@ LIBRARIES = {
     "fastapi": ("serve.",),
     "uvicorn": ("serve.",),
     "prometheus_client": ("serve.",),
+    "pydicom": ("serve.dicomweb.",),
+    "highdicom": ("serve.dicomweb.",),
+    "python_multipart": ("serve.dicomweb.",),
 }
 #: The entry points of plug-in readers, and the C header.
 NO_MODULES = {"unicas_edge.readers", "unicas_edge.h"}
@@ -183,7 +186,7 @@ def test_modules_named_in_text_exist():
 
 def test_tests_mirror_the_rooms():
     """Each folder of tests is a room, or one of the few that test no Python."""
-    elsewhere = {"support", "c", "docs", "plugin", "__pycache__"}
+    elsewhere = {"support", "c", "docs", "faces", "plugin", "__pycache__"}
     rooms = {room(name).split(".")[0] for name in modules()}
     folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - elsewhere
     assert folders <= rooms

@@ -72,13 +72,9 @@ cdef class Intake:
         self, const uint8_t[:, :, :] tile not None, int64_t x, int64_t y, double score, bint given
     ) -> None:
         cdef ue_status status
-        cdef ue_pixels pixels
         cdef size_t side = self.options.tile
         must_be([tile.shape[0], tile.shape[1], tile.shape[2]], [side, side, 3])
-        pixels.red = &tile[0, 0, 0]
-        pixels.row_stride = tile.strides[0]
-        pixels.pixel_stride = tile.strides[1]
-        pixels.channel_stride = tile.strides[2]
+        cdef ue_pixels pixels = pixels_of(tile)
         with nogil:
             status = ue_intake_push(self.handle, &pixels, x, y, score, given)
         let(status)

@@ -1,5 +1,5 @@
-# What of csrc/include/unicas_edge.h the Cython module calls.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+# What of csrc the Cython module calls.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "unicas_edge.h" nogil:
@@ -10,6 +10,7 @@ cdef extern from "unicas_edge.h" nogil:
         UE_BAD_TOKENS
         UE_BUSY
         UE_ENDED
+        UE_BAD_SLIDE
 
     ctypedef enum ue_dtype:
         UE_FLOAT32
@@ -21,6 +22,10 @@ cdef extern from "unicas_edge.h" nogil:
         size_t height
         size_t width
         Py_ssize_t row_stride
+
+    ctypedef struct ue_pixels:
+        const uint8_t *red
+        Py_ssize_t row_stride, pixel_stride, channel_stride
 
     ctypedef struct ue_measures:
         uint64_t cellular
@@ -43,6 +48,9 @@ cdef extern from "unicas_edge.h" nogil:
     ue_status ue_measure(
         const ue_image *image, uint8_t cellular_below, uint8_t dark_below,
         ue_measures *measures, const char *variant,
+    )
+    ue_status ue_content_score(
+        const ue_pixels *pixels, size_t height, size_t width, double *score, const char *variant,
     )
 
     ctypedef struct ue_aggregator:
@@ -91,6 +99,44 @@ cdef extern from "unicas_edge.h" nogil:
     ue_status ue_aggregator_task_tokens(ue_bag *bag, float *tokens)
 
 
+cdef extern from "system/machine.h" nogil:
+    enum:
+        UE_MACHINE_TEXT
+    void ue_isa(const char *root, char *isa)
+    void ue_processor(const char *root, char *name)
+    uint64_t ue_available_bytes(const char *root)
+cdef extern from "unicas_edge_colour.h" nogil:
+    ctypedef struct ue_colour_sample:
+        pass
+
+    ctypedef struct ue_colour:
+        size_t struct_size
+        const char *mode
+        double matrix[12]
+        const char *warning
+
+    ue_status ue_colour_open(size_t most, ue_colour_sample **sample)
+    void ue_colour_close(ue_colour_sample *sample)
+    const char *ue_colour_error(const ue_colour_sample *sample)
+    ue_status ue_colour_add(
+        ue_colour_sample *sample, const ue_pixels *pixels, size_t height, size_t width,
+        size_t step,
+    )
+    ue_status ue_colour_fit(
+        ue_colour_sample *sample, const char *mode, const double *mean, const double *std,
+        ue_colour *colour, size_t *used,
+    )
+
+
+cdef extern from "colour/lab.h" nogil:
+    cdef struct ue_lab:
+        pass
+
+    void ue_lab_set(ue_lab *lab)
+    void ue_lab_of(const ue_lab *lab, const uint8_t *rgb, double *out)
+    void ue_lab_to_rgb(const ue_lab *lab, const double *lab_in, double *rgb)
+
+
 cdef extern from "intake/intake.h" nogil:
     ctypedef struct ue_intake:
         pass
@@ -113,9 +159,7 @@ cdef extern from "intake/intake.h" nogil:
         const char *spool
         uint8_t spool_key[32]
 
-    ctypedef struct ue_pixels:
-        const uint8_t *red
-        Py_ssize_t row_stride, pixel_stride, channel_stride
+    enum: UE_TILE_ENCODED
 
     ctypedef struct ue_session_progress:
         size_t seen, held, ready, encoding, encoded
@@ -161,3 +205,133 @@ cdef extern from "intake/intake.h" nogil:
         ue_intake *session, uint8_t *status, double *score, float *cellular, float *focus,
     )
     ue_status ue_intake_progress_of(ue_intake *session, ue_session_progress *progress)
+
+
+cdef extern from "bundle/manifest.h" nogil:
+    struct ue_error:
+        ue_status status
+        char text[512]
+
+    struct ue_list:
+        void *items
+        size_t count
+
+    struct ue_task:
+        ue_list classes
+
+    struct ue_encoder_spec:
+        uint64_t width
+
+    struct ue_manifest:
+        ue_encoder_spec encoder
+        ue_list tasks
+
+    ue_status ue_manifest_parse(
+        ue_manifest *manifest, char *text, size_t length, const char *file, ue_error *error,
+    )
+    void ue_manifest_free(ue_manifest *manifest)
+
+
+cdef extern from "formats/json_out.h" nogil:
+    struct ue_text:
+        char *bytes
+        size_t length
+        bint broken
+
+    struct ue_json_out:
+        ue_text text
+
+    void ue_text_free(ue_text *text)
+    void ue_out_open(ue_json_out *out, char bracket)
+    void ue_out_close(ue_json_out *out, char bracket)
+
+
+cdef extern from "intake/grid.h" nogil:
+    struct ue_grid:
+        size_t rows, cols
+
+    bint ue_grid_of(int64_t width, int64_t height, double step, size_t field, ue_grid *grid)
+
+
+cdef extern from "verdict/verdict.h" nogil:
+    struct ue_knowledge_parts:
+        const double *kinds_weight
+        const double *kinds_bias
+        const double *mean
+        const double *covariance
+        const double *cells_weight
+        const double *cells_bias
+        const double *scale_weight
+        const double *scale_bias
+
+    struct ue_knowledge:
+        size_t width, kinds
+
+    ue_status ue_knowledge_make(
+        ue_knowledge *knowledge, size_t kinds, size_t width, const uint8_t *aggregated,
+        const ue_knowledge_parts *parts, ue_error *error,
+    )
+    void ue_knowledge_free(ue_knowledge *knowledge)
+
+    struct ue_reading:
+        size_t count, kinds, aggregated_count
+        int32_t *kind
+        uint8_t *aggregated
+        double *distance
+        double *cells
+        double *octaves
+        size_t *counts
+        double slide_distance, um_px_factor
+
+    ue_status ue_read_tokens(
+        ue_reading *reading, const ue_knowledge *knowledge, const float *tokens, size_t count,
+        ue_error *error,
+    )
+    void ue_reading_free(ue_reading *reading)
+
+    ctypedef struct ue_tile:
+        int64_t x
+
+    struct ue_context:
+        const ue_manifest *manifest
+        ue_grid grid
+        int64_t width, height
+        double downsample, um_px
+        const char *um_px_source
+        const char *colour_mode
+        const char **colour_warnings
+        size_t colour_warnings_count
+        const char *unverified
+
+    struct ue_evidence:
+        const uint32_t *planned
+        size_t planned_count
+        const uint8_t *status
+        const double *score
+        const float *cellular
+        const float *focus
+        const float *tokens
+        const ue_reading *reading
+        const float *logits
+        size_t most_classes
+        const float *attention
+        const uint32_t *expected
+        size_t expected_count, scored_tiles
+        const double *grid_scores
+        const char **causes
+
+    struct ue_verdict:
+        ue_tile *tiles
+
+    ue_status ue_judge(
+        ue_verdict *verdict, const ue_context *context, const ue_evidence *evidence,
+        ue_error *error,
+    )
+    void ue_verdict_free(ue_verdict *verdict)
+    void ue_write_verdict(
+        ue_json_out *out, const ue_verdict *verdict, const ue_context *context,
+        const ue_evidence *evidence,
+    )
+    double ue_probability(
+        const float *logits, size_t classes, size_t positive, double temperature,
+    )

@@ -7,6 +7,8 @@ but are contiguous themselves. `variant` is one of `variants()`; None is the fas
 Whatever does not fit raises ValueError (TypeError, BufferError where it is no such buffer at all).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,18 @@ def version() -> tuple[int, int, int]:
 
 def usable_cores() -> int:
     """Return how many cores this process may keep busy, as ``ue_usable_cores`` counts them."""
+
+def isa(root: str = "") -> str:
+    """Return the processor's instruction class, as the files under `root` tell it.
+
+    "" is the running system, as for the two functions below.
+    """
+
+def processor(root: str = "") -> str:
+    """Return the processor's name as the system gives it, or the machine's."""
+
+def available_bytes(root: str = "") -> int | None:
+    """Return the memory this process may still take without swapping; None where unknown."""
 
 def variants() -> tuple[str, ...]:
     """Return the variants that this processor can run, best first, "portable" last."""
@@ -52,6 +66,9 @@ def measure(
     `dark_below`; the sums of R, G and B; and of the Laplacian of G ([0 1 0; 1 -4 1; 0 1 0],
     interior pixels only): its sum, the sum of its squares, and how many pixels it was taken at.
     """
+
+def content_score(pixels: NDArray[np.uint8], variant: str | None = None) -> float:
+    """Return the content score of `pixels`, which may have any strides."""
 
 def aggregator_variants() -> tuple[str, ...]:
     """Return the variants of the aggregator's kernels that this processor can run, best first."""
@@ -173,3 +190,119 @@ class Intake:
     ) -> None: ...
     def progress(self) -> tuple[int, int, int, int, int]:
         """Return the tiles seen, held, ready, being encoded, and encoded."""
+
+def probability(
+    logits: NDArray[np.float32], classes: int, positive: int, temperature: float
+) -> float:
+    """Return that of class `positive` in softmax(logits [: classes] / temperature)."""
+
+class Knowledge:
+    """`ue_knowledge`; `aggregated` uint8 [K] are the kinds that may carry a decision.
+
+    All weights are C-contiguous float64. ValueError for a covariance that cannot be one.
+    """
+
+    width: int
+    kinds: int
+
+    def __init__(
+        self,
+        aggregated: NDArray[np.uint8],
+        kinds_weight: NDArray[np.float64],
+        kinds_bias: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        covariance: NDArray[np.float64],
+        cells_weight: NDArray[np.float64],
+        cells_bias: NDArray[np.float64],
+        scale_weight: NDArray[np.float64],
+        scale_bias: NDArray[np.float64],
+    ) -> None: ...
+    def read(self, tokens: NDArray[np.float32]) -> TokenReading:
+        """Read C-contiguous float32 [n, D]."""
+
+class TokenReading:
+    """`ue_reading`: of `count` tokens; figures of the slide are NaN where nothing tells."""
+
+    count: int
+    counts: list[int]
+    slide_distance: float
+    um_px_factor: float
+
+    def copy(
+        self,
+        kind: NDArray[np.int32],
+        aggregated: NDArray[np.uint8],
+        distance: NDArray[np.float64],
+        cells: NDArray[np.float64],
+        octaves: NDArray[np.float64],
+    ) -> None:
+        """Write what was read of each token."""
+
+class Judge:
+    """`ue_judge`: what is known of one slide, piece by piece, and then what it comes to.
+
+    Texts are UTF-8 without NUL. ValueError for a manifest that breaks its schema.
+    """
+
+    def __init__(
+        self,
+        manifest: bytes,
+        *,
+        width: int,
+        height: int,
+        downsample: float,
+        tile: int,
+        field: int,
+        um_px: float,
+        um_px_source: bytes,
+        colour_mode: bytes,
+        colour_warnings: list[bytes],
+        unverified: bytes | None,
+    ) -> None: ...
+    def see(
+        self,
+        planned: NDArray[np.uint32],
+        status: NDArray[np.uint8],
+        score: NDArray[np.float64],
+        cellular: NDArray[np.float32],
+        focus: NDArray[np.float32],
+        causes: list[bytes | None],
+    ) -> None:
+        """Take the planned cells, what is known of every cell, and why planned ones failed."""
+
+    def expect(
+        self,
+        expected: NDArray[np.uint32] | None,
+        scored_tiles: int,
+        grid_scores: NDArray[np.float64] | None,
+    ) -> None:
+        """Take the cells that should have come, and content scores of all cells."""
+
+    def read(self, tokens: NDArray[np.float32], reading: TokenReading | None) -> None:
+        """Take the tokens of the encoded cells, and what they show."""
+
+    def aggregate(self, logits: NDArray[np.float32], attention: NDArray[np.float32]) -> None:
+        """Take what the aggregator made of the cells that it was shown."""
+
+    def judge(self, tiles: NDArray[np.uint8]) -> tuple[str | None, bytes]:
+        """Fill `tiles` with a `ue_tile` a planned cell.
+
+        Return what the pixels contradict, None for nothing, and the verdict as JSON.
+        """
+class ColourSample:
+    """`ue_colour_sample` of ``csrc/include/unicas_edge_colour.h``."""
+
+    def __init__(self) -> None: ...
+    def add(self, pixels: NDArray[np.uint8], step: int) -> None:
+        """Take in every step-th pixel of uint8 [h, w, 3], along and down."""
+
+    def fit(
+        self, mode: str, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> tuple[list[float], int, str | None]:
+        """Return the 12 coefficients of [3, 4], on how many pixels they are fitted, a warning."""
+
+def to_lab(rgb: NDArray[np.uint8], lab: NDArray[np.float64]) -> None:
+    """Write CIELAB [n, 3] of grey levels [n, 3]."""
+
+def to_rgb(lab: NDArray[np.float64], rgb: NDArray[np.float64]) -> None:
+    """Write grey levels [n, 3] of CIELAB [n, 3]."""

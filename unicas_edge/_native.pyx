@@ -5,7 +5,9 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
 
 cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
@@ -29,6 +31,15 @@ cdef ue_image image_of(const uint8_t[:, :, :] pixels) except *:
     return image
 
 
+cdef ue_pixels pixels_of(const uint8_t[:, :, :] pixels) noexcept:
+    cdef ue_pixels layout
+    layout.red = &pixels[0, 0, 0]
+    layout.row_stride = pixels.strides[0]
+    layout.pixel_stride = pixels.strides[1]
+    layout.channel_stride = pixels.strides[2]
+    return layout
+
+
 cdef int check(ue_status status) except -1:
     if status != UE_OK:
         raise ValueError((<bytes>ue_status_text(status)).decode())
@@ -45,6 +56,23 @@ def usable_cores() -> int:
     with nogil:
         cores = ue_usable_cores()
     return cores
+
+
+def isa(str root="") -> str:
+    cdef char text[UE_MACHINE_TEXT]
+    ue_isa(root.encode(), text)
+    return (<bytes>text).decode("utf-8", "replace")
+
+
+def processor(str root="") -> str:
+    cdef char text[UE_MACHINE_TEXT]
+    ue_processor(root.encode(), text)
+    return (<bytes>text).decode("utf-8", "replace")
+
+
+def available_bytes(str root="") -> int | None:
+    cdef uint64_t found = ue_available_bytes(root.encode())
+    return None if found == UINT64_MAX else found
 
 
 def variants() -> tuple[str, ...]:
@@ -142,6 +170,23 @@ def measure(
         found.channel_sum[0], found.channel_sum[1], found.channel_sum[2],
         found.laplacian_sum, found.laplacian_squares, found.laplacian_count,
     )
+
+
+def content_score(const uint8_t[:, :, :] pixels not None, str variant=None) -> float:
+    cdef ue_status status
+    cdef double score
+    cdef bytes encoded = None if variant is None else variant.encode()
+    cdef const char *name = variant_or_best(encoded)
+    if pixels.shape[2] != 3 or pixels.shape[0] == 0 or pixels.shape[1] == 0:
+        raise ValueError(
+            "pixels must be RGB [height, width, 3], and some, not "
+            f"{[pixels.shape[k] for k in range(3)]}"
+        )
+    cdef ue_pixels layout = pixels_of(pixels)
+    with nogil:
+        status = ue_content_score(&layout, pixels.shape[0], pixels.shape[1], &score, name)
+    check(status)
+    return score
 
 
 def aggregator_variants() -> tuple[str, ...]:
@@ -308,3 +353,5 @@ cdef str slide_error(size_t number, size_t count, const char *cause):
 
 
 include "_intake.pxi"
+include "_verdict.pxi"
+include "_colour.pxi"

@@ -2,9 +2,8 @@
 
 #include <stdlib.h>
 
-#include "system/file.h"
-
-enum { AT_ONCE = 1 << 18 };
+/* What is not kept lies on the stack, so that looking again at a file needs no memory. */
+enum { AT_ONCE = 1 << 14 };
 
 static ue_status refuse(const struct ue_checked_source *source, const char *problem,
                         struct ue_error *error) {
@@ -17,14 +16,14 @@ static ue_status no_memory(const struct ue_checked_source *source, struct ue_err
                    source->name->text);
 }
 
-/* Hash `size` bytes, which go to `into` one after another, or each part in the place of the last.
- */
-static bool take(ue_file file, uint64_t size, char *into, bool keep, char hex[UE_SHA256_HEX]) {
+/* Hash `size` bytes, which go to `into` one after another; NULL: to nowhere. */
+static bool take(ue_file file, uint64_t size, char *into, char hex[UE_SHA256_HEX]) {
     struct ue_sha256 hash;
+    char passing[AT_ONCE];
     ue_sha256_start(&hash);
     for (uint64_t at = 0; at < size;) {
         const size_t part = size - at < AT_ONCE ? (size_t)(size - at) : AT_ONCE;
-        char *to = keep ? into + at : into;
+        char *to = into ? into + at : passing;
         if (!ue_file_read(file, to, part, at))
             return false;
         ue_sha256_add(&hash, to, part);
@@ -34,51 +33,54 @@ static bool take(ue_file file, uint64_t size, char *into, bool keep, char hex[UE
     return true;
 }
 
-static ue_status read_bytes(ue_file file, const struct ue_checked_source *source, char *bytes,
-                            bool keep, const struct ue_file_identity *before,
-                            char sha256[UE_SHA256_HEX], struct ue_error *error) {
+static ue_status read_bytes(ue_file file, const struct ue_checked_source *source,
+                            struct ue_checked *found, struct ue_error *error) {
     struct ue_file_identity after;
-    if (!take(file, before->size, bytes, keep, sha256))
+    if (!take(file, found->identity.size, found->kept.bytes, found->sha256))
         return refuse(source, "cannot be read to its end", error);
-    if (!ue_file_identify(file, &after) || !ue_same_file(before, &after))
+    if (!ue_file_identify(file, &after) || !ue_same_file(&found->identity, &after))
         return ue_fail(error, UE_BAD_BUNDLE,
                        "%s: is being written to; wait until its copy is complete",
                        source->name->text);
     return UE_OK;
 }
 
-/* Read an open file into memory of its own, which becomes the caller's if that is wanted. */
-static ue_status read_open(ue_file file, const struct ue_checked_source *source,
-                           struct ue_kept *kept, char sha256[UE_SHA256_HEX],
-                           struct ue_error *error) {
-    struct ue_file_identity before;
-    if (!ue_file_identify(file, &before))
-        return refuse(source, "cannot be looked at", error);
-    if (before.size > source->most)
-        return ue_fail(error, UE_BAD_BUNDLE, "%s: is too large: over %llu bytes",
-                       source->name->text, (unsigned long long)source->most);
-    if (kept && before.size >= SIZE_MAX)
-        return no_memory(source, error);
-    char *bytes = malloc(kept ? (size_t)before.size + 1 : AT_ONCE);
-    if (!bytes)
-        return no_memory(source, error);
-    const ue_status status = read_bytes(file, source, bytes, kept, &before, sha256, error);
-    if (status || !kept) {
-        free(bytes);
-        return status;
-    }
-    bytes[before.size] = '\0';
-    *kept = (struct ue_kept){bytes, (size_t)before.size};
-    return UE_OK;
+/* Room for an open file, and a NUL. */
+static bool make_room(struct ue_checked *found) {
+    if (found->identity.size >= SIZE_MAX)
+        return false;
+    found->kept.size = (size_t)found->identity.size;
+    found->kept.bytes = malloc(found->kept.size + 1);
+    if (found->kept.bytes)
+        found->kept.bytes[found->kept.size] = '\0';
+    return found->kept.bytes;
 }
 
-ue_status ue_checked_read(const struct ue_checked_source *source, struct ue_kept *kept,
-                          char sha256[UE_SHA256_HEX], struct ue_error *error) {
+static ue_status read_open(ue_file file, const struct ue_checked_source *source, bool keep,
+                           struct ue_checked *found, struct ue_error *error) {
+    if (!ue_file_identify(file, &found->identity))
+        return refuse(source, "cannot be looked at", error);
+    if (found->identity.size > source->most)
+        return ue_fail(error, UE_BAD_BUNDLE, "%s: is too large: over %llu bytes",
+                       source->name->text, (unsigned long long)source->most);
+    if (keep && !make_room(found))
+        return no_memory(source, error);
+    const ue_status status = read_bytes(file, source, found, error);
+    if (status) {
+        free(found->kept.bytes);
+        found->kept = (struct ue_kept){NULL, 0};
+    }
+    return status;
+}
+
+ue_status ue_checked_read(const struct ue_checked_source *source, bool keep,
+                          struct ue_checked *found, struct ue_error *error) {
     const char *why;
+    *found = (struct ue_checked){.sha256 = ""};
     const ue_file file = ue_file_open_to_read(source->path, &why);
     if (file == UE_NO_FILE)
         return refuse(source, why, error);
-    const ue_status status = read_open(file, source, kept, sha256, error);
+    const ue_status status = read_open(file, source, keep, found, error);
     ue_file_close(file);
     return status;
 }

@@ -1,10 +1,10 @@
-/* What a ue_bundle holds; after it was opened nothing of it changes. */
+/* What a ue_bundle holds; after it was opened nothing of it changes but what the watch knows. */
 #ifndef UE_BUNDLE_STATE_H
 #define UE_BUNDLE_STATE_H
 
-#include "checked_file.h"
 #include "manifest.h"
 #include "unicas_edge_bundle.h"
+#include "watch.h"
 
 struct ue_bundle {
     struct ue_error error;
@@ -15,6 +15,7 @@ struct ue_bundle {
     struct ue_kept text;        /* of bundle.json, which the manifest points into */
     struct ue_manifest manifest;
     struct ue_kept aggregator; /* the bytes that were hashed */
+    struct ue_watch *watch;    /* bundle.json, then the files as the manifest lists them */
 };
 
 #endif

@@ -35,6 +35,20 @@ const char *ue_precision_name(enum ue_precision precision) {
     return precisions[precision];
 }
 
+int ue_backend_of(const char *name) {
+    int found = UE_BACKENDS;
+    while (found-- > 0 && strcmp(rows[found].name, name) != 0)
+        ;
+    return found;
+}
+
+int ue_precision_of(const char *name) {
+    int found = UE_PRECISIONS;
+    while (found-- > 0 && strcmp(precisions[found], name) != 0)
+        ;
+    return found;
+}
+
 /* Append to a text, cut to fit. */
 UE_PRINTF(2, 3)
 static void add(struct ue_choice *choice, const char *format, ...) {
@@ -185,9 +199,11 @@ static ue_status none_fits(const struct list *list, const struct ue_wish *wish,
     return UE_BAD_OPTIONS;
 }
 
-static ue_status not_installed(enum ue_backend backend, struct ue_choice *choice) {
+static ue_status not_installed(struct ue_candidate needed, struct ue_choice *choice) {
+    choice->chosen = needed;
     choice->text[0] = '\0';
-    add(choice, "%s is not installed; install it, or leave the engine open", rows[backend].name);
+    add(choice, "%s is not installed; install it, or leave the engine open",
+        rows[needed.backend].name);
     return UE_NO_RUNTIME;
 }
 
@@ -197,7 +213,7 @@ static ue_status last_resort(const struct ue_encoder_forms *forms, const struct 
                              size_t allowed, struct ue_choice *choice) {
     const size_t needed = allowed < list->count ? allowed : first;
     if (!machine->has[list->all[needed].backend])
-        return not_installed(list->all[needed].backend, choice);
+        return not_installed(list->all[needed], choice);
     choice->unverified = !may_screen(forms, machine->isa, list, first, choice);
     choice->chosen = list->all[first];
     return wish->allow_unverified ? UE_OK : UE_BAD_OPTIONS;

@@ -78,7 +78,7 @@ struct ue_wish {
 };
 
 struct ue_choice {
-    struct ue_candidate chosen;
+    struct ue_candidate chosen; /* after a failure what it is about, if there is such a one */
     bool unverified;
     char text[1024]; /* why it should not screen; after a failure, what is wrong */
 };
@@ -93,5 +93,8 @@ ue_status ue_choose(const struct ue_encoder_forms *forms, const struct ue_machin
 
 const char *ue_backend_name(enum ue_backend backend);
 const char *ue_precision_name(enum ue_precision precision);
+/* -1 for a name that there is not. */
+int ue_backend_of(const char *name);
+int ue_precision_of(const char *name);
 
 #endif

@@ -31,8 +31,9 @@ struct span {
 };
 
 struct walk {
-    const ue_encoder_source *source;
     const char *what;
+    ue_see_name *see;
+    void *self;
 };
 
 static ue_status unreadable(const struct walk *walk, const char *why) {
@@ -96,16 +97,9 @@ static ue_status check_entry(const struct walk *walk, struct span entry) {
         key = field == 1 ? value : key;
         name = field == 2 ? value : name;
     }
-    if (!equals(key, "location"))
-        return UE_OK;
-    for (size_t k = 0; k < walk->source->weights_count; k++)
-        if (equals(name, walk->source->weights[k].name))
-            return UE_OK;
-    return ue_encoder_fail(UE_BAD_MODEL,
-                           "%s: refers to the file '%.*s', which was not given; give "
-                           "it among the weights, or export the model in one file",
-                           walk->what, (int)(name.end - name.at < 200 ? name.end - name.at : 200),
-                           (const char *)name.at);
+    return equals(key, "location")
+               ? walk->see(walk->self, (const char *)name.at, (size_t)(name.end - name.at))
+               : UE_OK;
 }
 
 static enum message held(enum message in, uint32_t field) {
@@ -137,8 +131,33 @@ static ue_status check_message(const struct walk *walk, struct span span, enum m
     return status;
 }
 
+ue_status ue_named_files_see(const void *bytes, size_t size, const char *what, ue_see_name *see,
+                             void *self) {
+    const struct walk walk = {what, see, self};
+    const unsigned char *begin = bytes;
+    return size ? check_message(&walk, (struct span){begin, begin + size}, MODEL, 0)
+                : unreadable(&walk, "it is empty");
+}
+
+/* A source, and what it is called. */
+struct given {
+    const ue_encoder_source *source;
+    const char *what;
+};
+
+static ue_status need_given(void *self, const char *name, size_t length) {
+    const struct given *given = self;
+    const ue_encoder_file *weights = given->source->weights;
+    for (size_t k = 0; k < given->source->weights_count; k++)
+        if (strlen(weights[k].name) == length && !memcmp(weights[k].name, name, length))
+            return UE_OK;
+    return ue_encoder_fail(UE_BAD_MODEL,
+                           "%s: refers to the file '%.*s', which was not given; give "
+                           "it among the weights, or export the model in one file",
+                           given->what, (int)(length < 200 ? length : 200), name);
+}
+
 ue_status ue_named_files_check(const ue_encoder_source *source, const char *what) {
-    const struct walk walk = {source, what};
-    const unsigned char *bytes = source->bytes;
-    return check_message(&walk, (struct span){bytes, bytes + source->size}, MODEL, 0);
+    struct given given = {source, what};
+    return ue_named_files_see(source->bytes, source->size, what, need_given, &given);
 }

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "find.h"
+
 static const struct ue_provider providers[] = {
-    {"cpu", "onnxruntime", "cpu", false},
-    {"cuda", "onnxruntime-cuda", "cuda:0", true},
-    {"tensorrt", "onnxruntime-tensorrt", "cuda:0", true},
-    {"dml", "onnxruntime-dml", "dml:0", true},
+    {"cpu", "onnxruntime", "cpu", "CPUExecutionProvider", false},
+    {"cuda", "onnxruntime-cuda", "cuda:0", "CUDAExecutionProvider", true},
+    {"tensorrt", "onnxruntime-tensorrt", "cuda:0", "TensorrtExecutionProvider", true},
+    {"dml", "onnxruntime-dml", "dml:0", "DmlExecutionProvider", true},
 };
 
 /* ---- a run ----------------------------------------------------------------------------------- */
@@ -156,4 +158,10 @@ ue_status ue_encoder_open_onnxruntime(const ue_encoder_source *source,
     else
         fill(own, encoder);
     return status;
+}
+
+ue_status ue_onnxruntime_find(const char *library, const char *provider) {
+    struct ue_onnxruntime own = {.provider = find_provider(provider)};
+    return own.provider ? ue_onnxruntime_load(&own, library)
+                        : ue_encoder_fail(UE_BAD_OPTIONS, "no such provider");
 }

@@ -6,9 +6,9 @@
 
 #include "onnxruntime_api.h"
 
-/* An execution provider, and what its encoder is called. */
+/* An execution provider, what its encoder is called, and what ONNX Runtime calls it. */
 struct ue_provider {
-    const char *name, *encoder, *device;
+    const char *name, *encoder, *device, *own;
     bool gpu;
 };
 
@@ -28,6 +28,9 @@ ue_status ue_onnxruntime_check(const struct ue_onnxruntime *own, ue_ort_status f
 /* A tensor's element and shape; of a shape that is too long only its length. */
 ue_ort_status ue_onnxruntime_tensor(const struct ue_ort *ort, const ue_ort_handle *tensor,
                                     struct ue_port *port);
+
+/* Load the library, and see whether it was built with the provider. */
+ue_status ue_onnxruntime_load(struct ue_onnxruntime *own, const char *library);
 
 /* Load the library; a session of the model; a slot for each worker. */
 ue_status ue_onnxruntime_start(struct ue_onnxruntime *own, const struct ue_request *request);

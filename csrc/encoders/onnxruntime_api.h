@@ -85,6 +85,8 @@ enum ue_ort_element { UE_ORT_FLOAT = 1, UE_ORT_UINT8 = 2, UE_ORT_FLOAT16 = 10 };
     X(98, void, release_type, (ue_ort_handle * type))                                           \
     X(99, void, release_tensor, (ue_ort_handle * tensor))                                       \
     X(100, void, release_session_options, (ue_ort_handle * options))                            \
+    X(125, ue_ort_status, list_providers, (char ***names, int *count))                          \
+    X(126, ue_ort_status, free_providers, (char **names, int count))                            \
     X(130, ue_ort_status, set_entry,                                                            \
       (ue_ort_handle * options, const char *key, const char *value))                            \
     X(170, ue_ort_status, append_tensorrt,                                                      \

@@ -33,7 +33,7 @@ ue_status ue_onnxruntime_check(const struct ue_onnxruntime *own, ue_ort_status f
 static ue_status no_runtime(const char *why) {
     return ue_encoder_fail(UE_NO_RUNTIME,
                            "onnxruntime: %s; install ONNX Runtime 1.18 or newer, or "
-                           "give its library's path in options.library",
+                           "give the path of its library",
                            why);
 }
 
@@ -58,14 +58,51 @@ static ue_status read_table(struct ue_onnxruntime *own, const struct ue_ort_base
     return UE_OK;
 }
 
+/* Whether one of a list that was made when ONNX Runtime was built is the provider. */
+static bool has_provider(const struct ue_onnxruntime *own) {
+    char **names = NULL;
+    int count = 0;
+    bool found = false;
+    ue_ort_status failed = own->ort.list_providers(&names, &count);
+    for (int k = 0; !failed && k < count; k++)
+        found = found || !strcmp(names[k], own->provider->own);
+    if (!failed)
+        failed = own->ort.free_providers(names, count);
+    if (failed)
+        own->ort.release_status(failed);
+    return found;
+}
+
+/* ONNX Runtime sends data from version 1.32 on, unless this is set when it is loaded. */
+static void send_nothing(void) {
+    static const char name[] = "ORT_DISABLE_TELEMETRY";
+#ifdef _WIN32
+    if (!getenv(name))
+        _putenv_s(name, "1");
+#else
+    setenv(name, "1", 0); /* what the host set stays */
+#endif
+}
+
 static ue_status load(struct ue_onnxruntime *own, const char *name) {
     char why[512] = "";
+    send_nothing();
     own->library = ue_library_open(name ? name : LIBRARY, why, sizeof why);
     if (!own->library)
         return no_runtime(why);
     typedef const struct ue_ort_base *(UE_ORT_CALL * get_base)(void);
     const get_base get = (get_base)ue_library_function(own->library, "OrtGetApiBase");
     return get ? read_table(own, get()) : no_runtime("the library is another one");
+}
+
+ue_status ue_onnxruntime_load(struct ue_onnxruntime *own, const char *library) {
+    const ue_status status = load(own, library);
+    if (status || !own->provider->gpu || has_provider(own)) /* every build has the CPU's */
+        return status;
+    return ue_encoder_fail(UE_NO_RUNTIME,
+                           "%s: this ONNX Runtime %s has no %s; install a build for this machine "
+                           "that has it, or use another engine",
+                           own->provider->encoder, own->engine.version, own->provider->own);
 }
 
 /* ---- the session's options ------------------------------------------------------------------- */
@@ -271,7 +308,7 @@ static ue_status check_model(struct ue_onnxruntime *own, size_t asked) {
 
 ue_status ue_onnxruntime_start(struct ue_onnxruntime *own, const struct ue_request *request) {
     const struct ue_ort *ort = &own->ort;
-    ue_status status = load(own, request->options.library);
+    ue_status status = ue_onnxruntime_load(own, request->options.library);
     if (!status)
         status = ue_onnxruntime_check(own, ort->create_env(FATAL, "unicas-edge", &own->env),
                                       UE_NO_RUNTIME);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "find.h"
+
 static ue_status set_planes(const struct ue_openvino *own, ue_ov_handle *request,
                             const void *planes) {
     const struct ue_engine *engine = &own->engine;
@@ -154,4 +156,9 @@ ue_status ue_encoder_open_openvino(const ue_encoder_source *source,
     else
         fill(own, encoder);
     return status;
+}
+
+ue_status ue_openvino_find(const char *library) {
+    struct ue_openvino own = {.core = NULL};
+    return ue_openvino_load(&own, library);
 }

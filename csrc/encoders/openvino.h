@@ -16,6 +16,8 @@ struct ue_openvino {
 /* UE_OK for 0, or what OpenVINO says is wrong. */
 ue_status ue_openvino_check(const struct ue_openvino *own, int failed, ue_status status);
 
+ue_status ue_openvino_load(struct ue_openvino *own, const char *library);
+
 /* Load the library; the model, compiled for the batch and the workers; a request for each slot. */
 ue_status ue_openvino_start(struct ue_openvino *own, const struct ue_request *request);
 void ue_openvino_release(struct ue_openvino *own);

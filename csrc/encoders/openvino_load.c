@@ -19,9 +19,7 @@
 static ue_status no_runtime(const char *why) {
     return ue_encoder_fail(
         UE_NO_RUNTIME,
-        "openvino: %s; install OpenVINO 2025.0 or newer, or give the path of its "
-        "C library in options.library",
-        why);
+        "openvino: %s; install OpenVINO 2025.0 or newer, or give the path of its C library", why);
 }
 
 ue_status ue_openvino_check(const struct ue_openvino *own, int failed, ue_status status) {
@@ -62,6 +60,11 @@ static ue_status read_version(struct ue_openvino *own) {
     if (!status)
         own->ov.free_version(&found);
     return status;
+}
+
+ue_status ue_openvino_load(struct ue_openvino *own, const char *library) {
+    const ue_status status = load(own, library);
+    return status ? status : read_version(own);
 }
 
 /* The bytes of eight elements of a type; 0 for a number that is no type. */
@@ -261,9 +264,7 @@ static ue_status make_requests(struct ue_openvino *own) {
 
 ue_status ue_openvino_start(struct ue_openvino *own, const struct ue_request *request) {
     const ue_encoder_source *source = &request->source;
-    ue_status status = load(own, request->options.library);
-    if (!status)
-        status = read_version(own);
+    ue_status status = ue_openvino_load(own, request->options.library);
     if (!status)
         status = find_elements(own);
     if (!status)

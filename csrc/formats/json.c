@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "utf8.h"
+
 enum { LONGEST_NUMBER = 100 };
 
 /* Far outside of what a double holds, far inside of what a long holds. */
@@ -70,23 +72,6 @@ bool ue_json_key(struct ue_json *json, struct ue_json_text *key) {
 }
 
 /* ---- strings --------------------------------------------------------------------------------- */
-
-/* Bytes of the UTF-8 character that starts at `s` with a byte above 0x7f; 0 if there is none. Table
- * 3-7 of the Unicode Standard. The NUL at the end of the text stops it like any wrong byte. */
-static size_t utf8_length(const unsigned char *s) {
-    const unsigned char lead = s[0];
-    if (lead < 0xc2 || lead > 0xf4)
-        return 0;
-    const unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    const unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    if (s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++)
-        if (s[i] < 0x80 || s[i] > 0xbf)
-            return 0;
-    return length;
-}
 
 static char *put_utf8(char *out, uint32_t point) {
     if (point < 0x80) {
@@ -160,7 +145,7 @@ static bool character(struct ue_json *json, char **out) {
         return ue_json_fail(json, "a string ends early or holds a control character");
     if (*bytes == '\\')
         return escape(json, out);
-    const size_t length = *bytes < 0x80 ? 1 : utf8_length(bytes);
+    const size_t length = *bytes < 0x80 ? 1 : ue_utf8_length(bytes);
     if (!length)
         return ue_json_fail(json, "not UTF-8");
     memmove(*out, bytes, length);

@@ -70,7 +70,8 @@ typedef enum ue_status {
     UE_NO_RUNTIME,      /* an encoder's runtime is not installed, or lacks what is needed */
     UE_BAD_MODEL,       /* an encoder's model cannot be loaded, or is not what was expected */
     UE_RUN_FAILED,      /* an encoder's runtime failed to run its model */
-    UE_BAD_BUNDLE       /* a bundle's manifest breaks a rule, or its files are not those named */
+    UE_BAD_BUNDLE,      /* a bundle's manifest breaks a rule, or its files are not those named */
+    UE_BAD_SLIDE        /* a slide's pixels contradict what is stated of it */
 } ue_status;
 
 typedef enum ue_dtype {
@@ -86,6 +87,12 @@ typedef struct ue_image {
     size_t width;
     ptrdiff_t row_stride; /* bytes from one row to the next */
 } ue_image;
+
+/* Pixels of any layout: bytes from one row, pixel and channel to the next. */
+typedef struct ue_pixels {
+    const uint8_t *red; /* of the top left pixel */
+    ptrdiff_t row_stride, pixel_stride, channel_stride;
+} ue_pixels;
 
 /* What one pass over an image counts; all sums are exact. */
 typedef struct ue_measures {
@@ -147,6 +154,14 @@ UE_API ue_status ue_measure(const ue_image *image, uint8_t cellular_below, uint8
 
 /* The variant that ue_measure takes for NULL. */
 UE_API const char *ue_measure_variant(void);
+
+/*
+ * The content score of an image: the bytes of its luma, round(0.299 R + 0.587 G + 0.114 B) with
+ * halves up, as a baseline JPEG of quality 75 by libjpeg-turbo's fast DCT (ITU-T T.81 with the
+ * tables of its Annex K; JFIF header). No JPEG is made. `pixels` may point at the crop of a tile.
+ */
+UE_API ue_status ue_content_score(const ue_pixels *pixels, size_t height, size_t width,
+                                  double *score, const char *variant);
 
 /* ---- the multi-task aggregator ------------------------------------------------------------------
  *

@@ -16,6 +16,7 @@
 #define UNICAS_EDGE_BUNDLE_H
 
 #include "unicas_edge.h"
+#include "unicas_edge_encoder.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,9 +67,16 @@ typedef struct ue_bundle_task {
  * where even that could not be had.
  */
 UE_API ue_status ue_bundle_open(const char *folder, ue_bundle **bundle);
-/* Empty where it was opened well, never NULL. */
+/* Empty where it was opened well and is not known to have changed, never NULL. */
 UE_API const char *ue_bundle_error(const ue_bundle *bundle);
 UE_API void ue_bundle_close(ue_bundle *bundle);
+
+/*
+ * UE_BAD_BUNDLE where a file of the bundle changed since it was opened, and from then on always:
+ * only a bundle that is opened anew can say what it runs. Looks at sizes and times, and reads a
+ * file again only where these differ. Call it before a result is given out.
+ */
+UE_API ue_status ue_bundle_check_unchanged(const ue_bundle *bundle);
 
 /* UE_BAD_OPTIONS for a struct_size that is not possible, and a bundle that was not opened. */
 UE_API ue_status ue_bundle_describe(const ue_bundle *bundle, ue_bundle_info *info);
@@ -84,6 +92,43 @@ UE_API const char *ue_bundle_class(const ue_bundle *bundle, size_t task, size_t 
  */
 UE_API ue_status ue_bundle_aggregator(const ue_bundle *bundle, const ue_aggregator_options *options,
                                       ue_aggregator **aggregator);
+
+/* Which engine is to encode, and what it may take. Zeroes leave all of it open. */
+typedef struct ue_bundle_engine {
+    size_t struct_size; /* sizeof(ue_bundle_engine) of the caller */
+    /*
+     * onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt or openvino; fp32, bf16, fp16, int8w or
+     * int8. NULL or "auto": the fastest that may screen, by what `unicas-edge doctor --measure`
+     * found on this machine, else by what is usual.
+     */
+    const char *backend, *precision;
+    const char *onnxruntime, *openvino; /* their libraries' paths or names; NULL: usual names */
+    size_t threads, workers, batch;     /* as in ue_encoder_options */
+    /* Bytes that all batches may take while they run; 0: a quarter of what is free, up to 1 GiB. */
+    size_t memory;
+    const char *speeds;       /* what doctor wrote; NULL: the file in the user's cache folder */
+    int32_t allow_unverified; /* 1: take one that did not pass the bundle's gate, too */
+} ue_bundle_engine;
+
+/*
+ * Open the bundle's encoder in an engine and precision that may screen. The reference, ONNX Runtime
+ * in fp32 on the CPU, always may; anything else where the bundle holds evidence, made on a
+ * processor of this one's kind, that passes the bundle's gate. A runtime is loaded only if it is
+ * chosen, or to see whether it can be.
+ *
+ * The model's files are hashed again in the memory that they run from. Weights beside a model of
+ * over 256 MiB, and those that a runtime takes as a file alone, are read where they lie: they must
+ * not be touched while the encoder is open, which ue_bundle_check_unchanged sees.
+ *
+ * `wanted` NULL leaves everything open. encoder->struct_size as for ue_encoder_open_onnxruntime;
+ * encoder->unverified says why it should not screen, where it was allowed all the same. The bundle
+ * may be closed before the encoder. On failure the table is empty, and ue_encoder_error has the
+ * sentence: UE_BAD_OPTIONS for an engine that there is not, that the bundle has no form for, or
+ * that may not screen; UE_NO_RUNTIME for one that is not installed; UE_BAD_BUNDLE for a bundle that
+ * was not opened, or whose files changed; UE_BAD_MODEL for a model that cannot be loaded.
+ */
+UE_API ue_status ue_bundle_encoder(const ue_bundle *bundle, const ue_bundle_engine *wanted,
+                                   ue_encoder *encoder);
 
 #ifdef __cplusplus
 }

@@ -64,8 +64,8 @@ typedef struct ue_encoder_file {
 /*
  * A model, and what it is expected to be. By its path (UTF-8; `.onnx`, or `.xml` of OpenVINO), and
  * then the runtime reads whatever files the model names beside it. Or from memory, and then it may
- * refer to `weights` alone, which is how to open a file that nobody vouches for. The memory stays
- * until the encoder is closed.
+ * refer to `weights` alone, which is how to open a file that nobody vouches for. `bytes` are needed
+ * until it is opened, `weights` until the encoder is closed.
  */
 typedef struct ue_encoder_source {
     size_t struct_size; /* sizeof(ue_encoder_source) of the caller */
@@ -96,9 +96,12 @@ typedef struct ue_encoder_options {
  *
  * UE_NO_RUNTIME: the library, or its provider, is not there; UE_BAD_MODEL: it cannot load the
  * model, or that is not what was expected. Once loaded, a runtime stays in the process.
+ * ONNX Runtime, which would send data from version 1.32 on, is told not to by its environment
+ * variable ORT_DISABLE_TELEMETRY, unless the host set that.
  *
  * `unverified` is NULL for ONNX Runtime in fp32 on the CPU, which is the reference; where evidence
- * speaks for another, the host sets it to NULL itself. On a GPU there is one worker.
+ * speaks for another, the host sets it to NULL itself, or lets ue_bundle_encoder weigh what a
+ * bundle has (unicas_edge_bundle.h). On a GPU there is one worker.
  */
 UE_API ue_status ue_encoder_open_onnxruntime(const ue_encoder_source *source,
                                              const ue_encoder_options *options,

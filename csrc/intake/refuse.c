@@ -1,4 +1,3 @@
-/* What a session refuses: a status, and a sentence for the thread that asked. */
 #include "state.h"
 
 #include <stdarg.h>
@@ -23,11 +22,15 @@ ue_status ue_refuse(ue_status status, const char *format, ...) {
     return status;
 }
 
-ue_status ue_intake_check(const ue_intake *intake) {
-    if (!intake)
+ue_status ue_check_process(const void *pointer, long process) {
+    if (!pointer)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
-    if (intake->process != ue_process())
+    if (process != ue_process())
         return ue_refuse(UE_ENDED, "the session was opened before this process was forked, and its "
                                    "threads stayed behind; open a new one in this process");
     return UE_OK;
+}
+
+ue_status ue_intake_check(const ue_intake *intake) {
+    return ue_check_process(intake, intake ? intake->process : 0);
 }

@@ -10,6 +10,7 @@
 #include "grid.h"
 #include "heap.h"
 #include "intake.h"
+#include "refuse.h"
 #include "spool.h"
 #include "system/error.h"
 #include "system/threads.h"
@@ -49,10 +50,6 @@ struct ue_intake {
     struct ue_tokens tokens;
     struct ue_spool spool;
 };
-
-/* Keep a sentence for the calling thread. */
-UE_PRINTF(2, 3)
-ue_status ue_refuse(ue_status status, const char *format, ...);
 
 /* UE_ENDED in a fork; UE_NULL_POINTER. */
 ue_status ue_intake_check(const ue_intake *intake);

@@ -70,4 +70,9 @@ static UE_INLINE void ue_copy_portable(const uint8_t *pixel, uint8_t *red, uint8
     *blue = pixel[2];
 }
 
+/* round(0.299 R + 0.587 G + 0.114 B), halves up. */
+static UE_INLINE void ue_luma_portable(const uint8_t *pixel, uint8_t *luma) {
+    *luma = (uint8_t)((299u * pixel[0] + 587u * pixel[1] + 114u * pixel[2] + 500) / 1000);
+}
+
 #include "template.h"

@@ -5,7 +5,8 @@
  *     UE_BLOCK, UE_VEC    pixels per step; a vector of that many float32
  *
  * and, with that suffix (ue_load_avx2), the functions supported()  load(pixels, vec[3])  splat  mul
- * add  store_f32  store_f16  store_u8  copy(pixels, red, green, blue). It gives ue_variant_<isa>.
+ * add  store_f32  store_f16  store_u8  copy(pixels, red, green, blue)  luma(pixels, luma). It gives
+ * ue_variant_<isa>.
  */
 #define UE_JOIN2(name, isa) ue_##name##_##isa
 #define UE_JOIN(name, isa) UE_JOIN2(name, isa)
@@ -15,6 +16,7 @@
 
 #include "normalise_rows.h"
 #include "measure_rows.h"
+#include "score_rows.h"
 
 static const struct ue_variant UE_NAME(variant) = {
     UE_TEXT(UE_ISA),
@@ -25,6 +27,8 @@ static const struct ue_variant UE_NAME(variant) = {
         {UE_NAME(row_UINT8_GENERAL), UE_NAME(row_UINT8_DIAGONAL), UE_NAME(row_UINT8_COPY)},
     },
     UE_NAME(measure),
+    UE_NAME(luma_row),
+    UE_NAME(transform),
 };
 
 #undef UE_JOIN2

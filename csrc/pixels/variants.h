@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "score.h"
 #include "system/instructions.h"
 #include "unicas_edge.h"
 
@@ -35,15 +36,22 @@ struct ue_strip_row {
 
 typedef void (*ue_measure_fn)(const struct ue_strip_row *row, ue_measures *sums);
 
+/* Luma of adjacent pixels; levels of a band's blocks, from its luma [UE_BLOCK_SIDE][UE_BAND]. */
+typedef void (*ue_luma_fn)(const uint8_t *pixels, size_t count, uint8_t *luma);
+typedef void (*ue_transform_fn)(const uint8_t *luma, const struct ue_divisors *divisors,
+                                struct ue_blocks *blocks);
+
 struct ue_variant {
     const char *name;
     bool (*supported)(void);
     ue_row_fn rows[UE_DTYPES][UE_KINDS];
     ue_measure_fn measure;
+    ue_luma_fn luma;
+    ue_transform_fn transform;
 };
 
 /* What a variant is chosen for. */
-enum ue_job { UE_MAP, UE_TAKE_APART, UE_MEASURE };
+enum ue_job { UE_MAP, UE_TAKE_APART, UE_MEASURE, UE_SCORE };
 
 /* Normalising by a map of that kind. */
 static inline enum ue_job ue_job_of(enum ue_kind kind) {

@@ -4,9 +4,7 @@
 #endif
 #include "cores.h"
 
-#include <ctype.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,36 +18,19 @@
 #include <sched.h>
 #endif
 
+#include "text_file.h"
 #include "unicas_edge.h"
 
 #define CPUS "/sys/devices/system/cpu/cpu"
 #define CGROUP "/sys/fs/cgroup/"
 
-enum { MOST_CPUS = 1 << 18, PATH = 4096 };
+enum { MOST_CPUS = 1 << 18 };
 
 /*
  * What is read of a file. Lists of siblings begin with their first processor, so that those of two
  * cores differ in fewer bytes than these.
  */
 enum { TEXT = 64 };
-
-/* The beginning of a file without white space around it; false where there is no text to be had. */
-static bool read_text(const char *root, const char *name, char text[TEXT]) {
-    char path[PATH];
-    const int length = snprintf(path, sizeof path, "%s%s", root, name);
-    FILE *file = length > 0 && (size_t)length < sizeof path ? fopen(path, "rb") : NULL;
-    if (!file)
-        return false;
-    size_t size = fread(text, 1, TEXT - 1, file), first = 0;
-    fclose(file);
-    while (size && isspace((unsigned char)text[size - 1]))
-        size--;
-    while (first < size && isspace((unsigned char)text[first]))
-        first++;
-    memmove(text, text + first, size - first);
-    text[size - first] = '\0';
-    return size > first;
-}
 
 /* ---- quota ----------------------------------------------------------------------------------- */
 
@@ -65,7 +46,7 @@ static double limit_of(const char *quota, const char *period) {
 /* cgroup v2: "150000 100000", or "max 100000". */
 static double quota_of_v2(const char *root) {
     char quota[TEXT];
-    if (!read_text(root, CGROUP "cpu.max", quota))
+    if (!ue_text_file(root, CGROUP "cpu.max", quota, TEXT))
         return INFINITY;
     char *period = quota + strcspn(quota, " \t");
     if (*period)
@@ -75,8 +56,8 @@ static double quota_of_v2(const char *root) {
 
 static double quota_of_v1(const char *root) {
     char quota[TEXT], period[TEXT];
-    if (!read_text(root, CGROUP "cpu/cpu.cfs_quota_us", quota) ||
-        !read_text(root, CGROUP "cpu/cpu.cfs_period_us", period))
+    if (!ue_text_file(root, CGROUP "cpu/cpu.cfs_quota_us", quota, TEXT) ||
+        !ue_text_file(root, CGROUP "cpu/cpu.cfs_period_us", period, TEXT))
         return INFINITY;
     return limit_of(quota, period);
 }
@@ -97,7 +78,7 @@ static struct core core_of(const char *root, size_t cpu) {
     char path[sizeof CPUS "/topology/thread_siblings_list" + 20];
     struct core core;
     snprintf(path, sizeof path, CPUS "%zu/topology/thread_siblings_list", cpu);
-    if (!read_text(root, path, core.name))
+    if (!ue_text_file(root, path, core.name, TEXT))
         snprintf(core.name, sizeof core.name, "%zu", cpu);
     return core;
 }

@@ -18,10 +18,11 @@ from tests.support.coloured_slide import (
     striped,
     tile_of,
 )
-from unicas_edge.adequacy.judge import PIXELS_ONLY
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.errors import SpacingError
 from unicas_edge.result import Adequacy
+
+PIXELS_ONLY = "adequacy was judged by pixels alone: this bundle does not know what its tiles show"
 
 # ---- good slides --------------------------------------------------------------------------------
 

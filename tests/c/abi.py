@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.places import ROOT
 
 INCLUDE = ROOT / "csrc/include"
-HEADERS = ("unicas_edge.h", "unicas_edge_encoder.h", "unicas_edge_bundle.h")
+HEADERS = tuple(f"unicas_edge{part}.h" for part in ("", "_colour", "_encoder", "_bundle", "_session"))
 INCLUDES = "".join(f'#include "{name}"\n' for name in HEADERS)
 PROMISED = ROOT / "csrc/abi.txt"
 

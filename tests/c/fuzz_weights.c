@@ -4,6 +4,9 @@
  */
 #define _DEFAULT_SOURCE
 
+#ifndef LIBFUZZER
+#include "mutate.h"
+#endif
 #include "weights_case.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -27,107 +30,49 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 #ifndef LIBFUZZER
 
-enum { LARGEST = 1 << 16 };
-
-struct input {
-    size_t size;
-    uint8_t bytes[LARGEST];
-};
-
-static void read_seed(struct input *seed, const char *path) {
-    FILE *file = fopen(path, "rb");
-    CHECK(file, "%s", path);
-    seed->size = fread(seed->bytes, 1, LARGEST, file);
-    CHECK(seed->size && feof(file), "%s: empty or too large", path);
-    fclose(file);
-}
-
 /* Most bytes of a file are tensors, whose values matter little: prefer the header. */
 static size_t somewhere(const struct input *input) {
     const size_t header = input->size < 9 ? 1 : 8 + input->bytes[0] + 256u * input->bytes[1];
     return random_below(random_below(8) && header < input->size ? header : input->size);
 }
 
-static void replace(struct input *input, size_t at, size_t cut, const void *with, size_t length) {
-    cut = cut > input->size - at ? input->size - at : cut;
-    if (input->size - cut + length > LARGEST)
-        return;
-    memmove(input->bytes + at + length, input->bytes + at + cut, input->size - at - cut);
-    memcpy(input->bytes + at, with, length);
-    input->size += length - cut;
-}
+static const char *const words[] = {
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\\u0000",
+    "\\ud83d",
+    "-1",
+    "0",
+    "1e9",
+    "0.5",
+    "4",
+    "65536",
+    "F16",
+    "BF16",
+    "I8",
+    "F32",
+    "U8",
+    "true",
+    "\\\"",
+    "config",
+    "dtype",
+    "shape",
+    ".weight",
+    "_scale",
+    "\xc3\xa9",
+    "\xff",
+    " ",
+    "[0,0]",
+    "18446744073709551615",
+    "9223372036854775808",
+};
 
-static void insert_word(struct input *input, size_t at) {
-    static const char *const words[] = {
-        "\"",
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "\\u0000",
-        "\\ud83d",
-        "-1",
-        "0",
-        "1e9",
-        "0.5",
-        "4",
-        "65536",
-        "F16",
-        "BF16",
-        "I8",
-        "F32",
-        "U8",
-        "true",
-        "\\\"",
-        "config",
-        "dtype",
-        "shape",
-        ".weight",
-        "_scale",
-        "\xc3\xa9",
-        "\xff",
-        " ",
-        "[0,0]",
-        "18446744073709551615",
-        "9223372036854775808",
-    };
-    const char *word = words[random_below(sizeof words / sizeof *words)];
-    replace(input, at, random_below(4), word, strlen(word));
-}
-
-static void copy_piece(struct input *input, size_t at) {
-    uint8_t piece[64];
-    const size_t from = somewhere(input), left = input->size - from;
-    const size_t length = random_below(left < sizeof piece ? left + 1 : sizeof piece);
-    memcpy(piece, input->bytes + from, length);
-    replace(input, at, random_below(64), piece, length);
-}
-
-static void mutate(struct input *input) {
-    const size_t at = somewhere(input);
-    switch (random_below(6)) {
-    case 0:
-        input->bytes[at] ^= (uint8_t)(1u << random_below(8));
-        break;
-    case 1:
-        input->bytes[at] = (uint8_t)('0' + random_below(10));
-        break;
-    case 2:
-        insert_word(input, at);
-        break;
-    case 3:
-        copy_piece(input, at);
-        break;
-    case 4:
-        replace(input, at, random_below(16), "", 0);
-        break;
-    default:
-        input->size = random_below(16) ? input->size : at + 1;
-    }
-    input->size += input->size == 0; /* what is left of it: one byte */
-}
+static const struct kind kind = {words, sizeof words / sizeof *words, somewhere};
 
 /* State a header of all that is there but `tensors` bytes, so that a changed header is read. */
 static void state_length(struct input *input, size_t tensors) {
@@ -144,7 +89,7 @@ static void run(const struct input *seed) {
     CHECK(seed->size >= 8 + header, "a seed is a safetensors file");
     input = *seed;
     for (size_t count = 1 + random_below(4); count; count--)
-        mutate(&input);
+        mutate(&input, &kind);
     if (random_below(4))
         state_length(&input, seed->size - 8 - header);
     uint8_t *exact = malloc(input.size);

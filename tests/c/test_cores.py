@@ -33,7 +33,8 @@ def program(tmp_path_factory):
     trivial = [compiler, *SANITIZERS, folder / "trivial.c", "-o", folder / "trivial"]
     if subprocess.run(trivial, capture_output=True, check=False).returncode:
         pytest.skip(f"{compiler} cannot link AddressSanitizer")
-    sources = [ROOT / "tests/c/test_cores.c", ROOT / "csrc/system/cores.c"]
+    parts = [ROOT / f"csrc/system/{part}.c" for part in ("cores", "text_file")]
+    sources = [ROOT / "tests/c/test_cores.c", *parts]
     run(compiler, *FLAGS, *SANITIZERS, *INCLUDES, *sources, "-lm", "-o", folder / "test_cores")
     return folder / "test_cores"
 

@@ -22,6 +22,9 @@
 #ifndef _mm512_cvtepu32_ps
 #define _mm512_cvtepu32_ps simde_mm512_cvtepu32_ps
 #endif
+/* ... this one with four parameters ... */
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
 /* ... and not this one at all, but both halves of it, which are F16C. */
 static inline __m256i halves_of(__m512 value) {
     simde__m512_private parts = simde__m512_to_private(value);
@@ -68,6 +71,27 @@ static void compare_row(size_t count, const float affine[12], ue_dtype dtype, en
     guarded_free(expected);
 }
 
+/* ue_content_score's part: luma at the ends of pages, then levels of whole bands. */
+static void compare_score(size_t count) {
+    static uint8_t band[UE_BAND_PIXELS];
+    static struct ue_divisors divisors;
+    static struct ue_blocks expected_blocks, actual_blocks;
+    struct guarded src = guarded_alloc(3 * count, random_bits() & 1);
+    struct guarded expected = guarded_alloc(count, 1), actual = guarded_alloc(count, 1);
+    fill_random(src.bytes, 3 * count);
+    ue_variant_portable.luma(src.bytes, count, expected.bytes);
+    emulated->luma(src.bytes, count, actual.bytes);
+    CHECK(memcmp(actual.bytes, expected.bytes, count) == 0, "luma of %zu pixels", count);
+    fill_random(band, sizeof band);
+    ue_divisors_set(&divisors);
+    ue_variant_portable.transform(band, &divisors, &expected_blocks);
+    emulated->transform(band, &divisors, &actual_blocks);
+    CHECK(memcmp(&actual_blocks, &expected_blocks, sizeof actual_blocks) == 0, "levels");
+    guarded_free(src);
+    guarded_free(expected);
+    guarded_free(actual);
+}
+
 int main(void) {
     static const float scales[] = {1e-7f, 1e-4f, 0.02f, 1.0f, 300.0f, 1e20f};
     for (size_t round = 0; round < 600; round++) {
@@ -78,6 +102,7 @@ int main(void) {
             for (int kind = UE_GENERAL; kind <= UE_DIAGONAL; kind++)
                 compare_row(count, affine, (ue_dtype)dtype, (enum ue_kind)kind);
         compare_row(count, affine, UE_UINT8, UE_COPY);
+        compare_score(count);
     }
     printf("%s: same bits as portable\n", emulated->name);
     return 0;

@@ -139,6 +139,14 @@ static void write_tokens(const char *path) {
     CHECK(!fclose(file), "%s", path);
 }
 
+/* A model's bytes are no longer needed; what still reads them would give other tokens. */
+static void forget(void *bytes, size_t size) {
+    if (bytes)
+        memset(bytes, 0x55, size);
+    free(bytes);
+    model = NULL;
+}
+
 static ue_status open_encoder(int argc, char **argv, ue_encoder_file *weights) {
     ue_encoder_source source = {.struct_size = sizeof source};
     ue_encoder_options options = {.struct_size = sizeof options};
@@ -157,8 +165,11 @@ static ue_status open_encoder(int argc, char **argv, ue_encoder_file *weights) {
     options.workers = number(argc, argv, "workers");
     options.batch = number(argc, argv, "batch");
     options.memory = number(argc, argv, "memory");
-    return !strcmp(engine, "openvino") ? ue_encoder_open_openvino(&source, &options, &encoder)
-                                       : ue_encoder_open_onnxruntime(&source, &options, &encoder);
+    const ue_status status = !strcmp(engine, "openvino")
+                                 ? ue_encoder_open_openvino(&source, &options, &encoder)
+                                 : ue_encoder_open_onnxruntime(&source, &options, &encoder);
+    forget(model, source.size);
+    return status;
 }
 
 static ue_encoder_file read_weights(char *text) {

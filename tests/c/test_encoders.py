@@ -175,6 +175,14 @@ def test_a_runtime_is_found_by_its_usual_name(ask, small, tmp_path, engine):
     assert code == 0, said
 
 
+def test_onnxruntime_sends_nothing(ask, small, tmp_path):
+    """It would keep what it is to send, and a number for this machine, in the home folder."""
+    (tmp_path / "home").mkdir()
+    code, said, _ = ask("onnxruntime", tiles_of(8), path=small(), width=3, home=tmp_path / "home")
+    assert code == 0, said
+    assert not list((tmp_path / "home").iterdir())
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("megabytes", [1, 40, 200])
 @pytest.mark.parametrize("batch", [None, 2])

@@ -251,6 +251,18 @@ def test_cmake_finds_either_library(cmake, compiler, prefix, slide, tmp_path, ta
     check_example(tmp_path / "aggregate", slide)
 
 
+def test_cmake_builds_the_scanner_in_cpp(cmake, prefix, tmp_path):
+    cxx = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if not cxx:
+        pytest.skip("no C++ compiler: install g++, or name one in CXX")
+    options = [f"-DCMAKE_CXX_COMPILER={cxx}", f"-DCMAKE_PREFIX_PATH={prefix}"]
+    run(cmake, "-S", ROOT / "examples/scanner", "-B", tmp_path, *options)
+    run(cmake, "--build", tmp_path, "--parallel", "2")
+    done = subprocess.run([tmp_path / "scanner"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: scanner" in done.stderr
+
+
 def test_the_example_says_what_is_wrong(example, library, slide, tmp_path):
     environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent)}
     (path, token_file), _ = slide

@@ -94,6 +94,8 @@ def test_the_wheel_carries_the_library(compiler, tmp_path):
         file.extractall(tmp_path / "site")
     package = tmp_path / "site" / "unicas_edge"
     assert (package / "lib").is_dir()
+    carried = {header.name for header in (package / "include").iterdir()}
+    assert carried == {header.name for header in (ROOT / "csrc/include").iterdir()}
     found = flags("--cflags", "--libs", cwd=tmp_path / "site")
     assert str(package) in found[0]
     assert runs(compiler, tmp_path, found) == expected()

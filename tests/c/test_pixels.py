@@ -15,6 +15,7 @@ from tests.support.places import ROOT
 CASES = ROOT / "tests/c"
 # Of pixels; the aggregator's take minutes with a sanitizer, and test_aggregator.py has them.
 KERNELS = [ROOT / "csrc/status.c", *sorted((ROOT / "csrc/pixels").glob("*.c"))]
+COLOUR = [ROOT / "csrc/system/error.c", *sorted((ROOT / "csrc/colour").glob("*.c"))]
 LIBRARY = sorted((ROOT / "csrc").rglob("*.c"))
 STRICT = [
     "-std=c11",
@@ -71,11 +72,19 @@ def succeeds(*command: str | Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("case", ["test_normalise.c", "test_measure.c"])
+@pytest.mark.parametrize("case", ["test_normalise.c", "test_measure.c", "test_score.c"])
 def test_variants_agree_with_the_oracle_under_address_and_undefined_sanitizers(
     build: Build, case: str
 ) -> None:
     succeeds(build(case, *ADDRESS, "-DROUNDS=150"))
+
+
+def test_the_colour_fit_under_address_and_undefined_sanitizers(build: Build) -> None:
+    succeeds(build("test_colour.c", *ADDRESS, "-DROUNDS=100", kernels=COLOUR))
+
+
+def test_luma_of_every_colour_is_rounded_exactly(build: Build) -> None:
+    succeeds(build("test_score.c", "-O3", "-DROUNDS=400", "-DLUMA_STEP=1"))
 
 
 def test_as_shipped_without_a_sanitizer_between_the_kernel_and_the_guard_pages(
@@ -104,11 +113,12 @@ def test_an_emulated_instruction_set_gives_the_bits_of_the_portable_one(
         pytest.skip(found.stderr.strip().splitlines()[-1])
     simde = found.stdout.strip()
     flags = [f"-DEMULATE_{kernel}", "-isystem", simde, "-Wno-unused-function"]
-    output = succeeds(build("test_emulated.c", "-O1", *flags, kernels=[]))
+    tables = [ROOT / "csrc/pixels/score_tables.c"]
+    output = succeeds(build("test_emulated.c", "-O1", *flags, kernels=tables))
     assert output == f"{kernel.lower()}: same bits as portable\n"
 
 
-@pytest.mark.parametrize("case", ["test_normalise.c", "test_measure.c"])
+@pytest.mark.parametrize("case", ["test_normalise.c", "test_measure.c", "test_score.c"])
 def test_arm_code_in_an_emulated_processor(build: Build, case: str) -> None:
     cc, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
     if not cc or not emulator:

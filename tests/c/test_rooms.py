@@ -15,14 +15,17 @@ ALLOWED = {
     "system": set(),
     "formats": {"system"},
     "pixels": {"system"},
+    "colour": {"system"},
     "aggregator/kernels": {"system"},
     "aggregator": {"aggregator/kernels", "formats", "system"},
     "bundle": {"aggregator", "encoders", "formats", "system"},
     "intake": {"system"},
+    "verdict": {"aggregator", "bundle", "formats", "intake", "system"},
+    "session": {"bundle", "formats", "intake", "system", "verdict"},
     "encoders": {"system"},
 }
 #: The public headers, which every room may include.
-PUBLIC = {f"unicas_edge{part}.h" for part in ("", "_bundle", "_encoder", "_session")}
+PUBLIC = {f"unicas_edge{part}.h" for part in ("", "_bundle", "_colour", "_encoder", "_session")}
 #: Instruction sets, and the header that is included in their stead.
 PARTS = {"x86", "arm"}
 

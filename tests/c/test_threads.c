@@ -10,6 +10,7 @@ enum { THREADS = 8, SIDE = 33 };
 static uint8_t pixels[SIDE * SIDE * 3];
 static float results[THREADS][3 * SIDE * SIDE];
 static ue_measures measures[THREADS];
+static double scores[THREADS];
 static pthread_barrier_t start;
 
 static void *work(void *argument) {
@@ -20,6 +21,8 @@ static void *work(void *argument) {
     CHECK(ue_normalise(&image, affine, UE_FLOAT32, results[me], SIDE * SIDE, NULL) == UE_OK,
           "thread %zu", me);
     CHECK(ue_measure(&image, 200, 20, &measures[me], NULL) == UE_OK, "thread %zu", me);
+    const ue_pixels layout = {pixels, 3 * SIDE, 3, 1};
+    CHECK(ue_content_score(&layout, SIDE, SIDE, &scores[me], NULL) == UE_OK, "thread %zu", me);
     return NULL;
 }
 
@@ -34,6 +37,7 @@ int main(void) {
     for (size_t k = 1; k < THREADS; k++) {
         CHECK(memcmp(results[k], results[0], sizeof results[0]) == 0, "thread %zu differs", k);
         CHECK(memcmp(&measures[k], &measures[0], sizeof measures[0]) == 0, "thread %zu differs", k);
+        CHECK(scores[k] == scores[0], "thread %zu differs", k);
     }
     return 0;
 }

@@ -145,13 +145,6 @@ def test_memory_decides_the_batch(bundle):
     assert open_encoder(bundle, EngineOptions(memory_mb=4096, threads=2)).batch_size > 1
 
 
-def test_a_containers_memory_counts(tmp_path):
-    assert machine._container_bytes(tmp_path) is None
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("300\n")
-    assert machine._container_bytes(tmp_path) == 700
-
-
 # ---- what can go wrong --------------------------------------------------------------------------
 
 

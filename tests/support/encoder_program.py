@@ -21,7 +21,7 @@ from unicas_edge.engines.opening import open_candidate
 
 SOURCES = [
     ROOT / "csrc/status.c",
-    ROOT / "csrc/system/cores.c",
+    *(ROOT / f"csrc/system/{part}.c" for part in ("cores", "text_file")),
     *sorted((ROOT / "csrc/encoders").glob("*.c")),
 ]
 #: With sanitizers a C program must bring the C++ library along whose exceptions they watch.
@@ -63,7 +63,9 @@ def ask(build, environment, tmp_path):
     """Run the driver: (exit code, what it says in words, the tokens it wrote)."""
     program = build("test_encoders.c", SANITIZED, sources=SOURCES, link=LINK)
 
-    def ask(engine, tiles, *, mode="encode", loud=False, path_of_libraries=None, **changes):
+    def ask(
+        engine, tiles, *, mode="encode", loud=False, path_of_libraries=None, home=None, **changes
+    ):
         tiles.tofile(tmp_path / "tiles")
         values = {
             "engine": engine,
@@ -79,9 +81,13 @@ def ask(build, environment, tmp_path):
         }
         known = {key: value for key, value in (values | changes).items() if value is not None}
         arguments = [f"{key}={value}" for key, value in known.items()]
-        own = environment | ({"ASAN_OPTIONS": "detect_leaks=0"} if loud else {})
+        own = dict(environment) | ({"ASAN_OPTIONS": "detect_leaks=0"} if loud else {})
         if path_of_libraries:
             own |= {"LD_LIBRARY_PATH": path_of_libraries}
+        if home:
+            own |= {"HOME": str(home)}
+            for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+                own.pop(name, None)
         done = subprocess.run(
             [program, *arguments], capture_output=True, text=True, env=own, check=False
         )

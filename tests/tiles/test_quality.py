@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,98 @@ def test_luma_score_ranks_detail_and_is_deterministic(rng: np.random.Generator) 
     assert luma_score(noise) == pytest.approx(alone, rel=0.1)
 
 
+def jpeg_bytes(tile: UInt8) -> int:
+    """The bytes of its luma, exactly rounded, as libjpeg-turbo makes them of it."""
+    red, green, blue = np.moveaxis(tile.astype(np.int64), -1, 0)
+    luma = ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+    return len(simplejpeg.encode_jpeg(np.ascontiguousarray(luma[..., None]), 75, "GRAY", "Gray"))
+
+
+def picture(kind: str, height: int, width: int, seed: int) -> UInt8:
+    rng = np.random.default_rng(seed)
+    shape = (height, width, 3)
+    if kind == "constant":
+        return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), shape).copy()
+    if kind == "black and white":
+        return (255 * rng.integers(0, 2, (height, width, 1), dtype=np.uint8)).repeat(3, axis=2)
+    if kind == "smooth":
+        y, x = np.arange(height)[:, None, None], np.arange(width)[:, None]
+        waves = np.sin(x * rng.uniform(0, 0.6, 3) + y * rng.uniform(0, 0.6, 3) + rng.uniform(0, 6))
+        return (127.5 * (1 + waves)).astype(np.uint8)
+    return (rng.integers(0, 256, shape) & rng.integers(0, 256)).astype(np.uint8)
+
+
+KINDS = ["noise", "constant", "black and white", "smooth"]
+
+
+@pytest.mark.parametrize("variant", _native.variants())
+@settings(deadline=None, max_examples=150)
+@given(
+    kind=st.sampled_from(KINDS),
+    height=st.integers(1, 40),
+    width=st.integers(1, 600),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_variant_scores_as_libjpeg_turbo_codes(
+    variant: str, kind: str, height: int, width: int, seed: int
+) -> None:
+    tile = picture(kind, height, width, seed)
+    assert _native.content_score(tile, variant) == jpeg_bytes(tile)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    kind=st.sampled_from(KINDS),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 300)),
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.tuples(st.sampled_from([1, -1, 2, -3]), st.sampled_from([1, -1, 2])),
+    layout=st.sampled_from(["packed", "planar", "RGBA", "BGR"]),
+)
+def test_scores_do_not_depend_on_the_layout(
+    kind: str, size: tuple[int, int], seed: int, steps: tuple[int, int], layout: str
+) -> None:
+    tile = picture(kind, *size, seed)[:: steps[0], :: steps[1]]
+    expected = jpeg_bytes(tile)
+    if layout == "planar":
+        tile = np.moveaxis(np.ascontiguousarray(np.moveaxis(tile, -1, 0)), 0, -1)
+    elif layout == "RGBA":
+        tile = np.pad(tile, ((0, 0), (0, 0), (0, 1)))[..., :3]
+    elif layout == "BGR":
+        tile = np.ascontiguousarray(tile[..., ::-1])[..., ::-1]
+    assert luma_score(tile) == expected
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"),
+    reason="where 16 bits overflow, libjpeg-turbo's code for other processors does not wrap",
+)
+def test_the_strongest_contrasts_wrap_as_in_libjpeg_turbo() -> None:
+    """Black and white by the sign of each basis function: sums then leave 16 bits."""
+    k = np.arange(8)
+    cosines = np.cos((2 * k + 1) * k[:, None] * np.pi / 16)
+    for v, u in np.ndindex(8, 8):
+        pattern = np.outer(cosines[v], cosines[u])[..., None].repeat(3, axis=2)
+        for tile in (np.where(pattern > 0, 255, 0), np.where(pattern > 0, 0, 255)):
+            assert luma_score(tile.astype(np.uint8)) == jpeg_bytes(tile), (v, u)
+
+
+@pytest.mark.parametrize(
+    "tile",
+    [
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 0, 3), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((1, 65536, 3), np.uint8),
+    ],
+    ids=["no rows", "no columns", "four channels", "grey", "floats", "too wide"],
+)
+def test_what_is_no_image_has_no_score(tile: UInt8) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - Cython's words for some
+        luma_score(tile)
+
+
 @pytest.fixture(scope="module")
 def real_tiles(data_dir: Path) -> list[UInt8]:
     paths = sorted((data_dir / "lbc_tiles").glob("*/*.jpg"))[::15]
@@ -133,6 +226,11 @@ def test_blurred_real_tiles_lie_below_all_sharp_ones(real_tiles: list[UInt8]) ->
     soft = max(measure(blurred(tile, 2)).focus for tile in real_tiles[::4])
     assert soft < 15
     assert sharp > 40
+
+
+def test_real_tiles_are_scored_to_the_byte(real_tiles: list[UInt8]) -> None:
+    for tile in real_tiles:
+        assert luma_score(tile) == jpeg_bytes(tile)
 
 
 def test_luma_score_ranks_real_tiles_as_their_files_do(data_dir: Path) -> None:

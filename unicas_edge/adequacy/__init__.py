@@ -1,1 +1,1 @@
-"""Whether enough of a slide was seen to say anything: by its pixels, and by its tokens."""
+"""What a bundle knows of its encoder's tokens; ``csrc/verdict`` judges slides by it."""

@@ -13,23 +13,7 @@ from pathlib import Path
 
 from unicas_edge import _native
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
-#: Of a processor's flags, those that change how an engine computes; Linux's names.
-_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx_vnni",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-)
 
 #: "NVIDIA Jetson AGX Orin Developer Kit", "NVIDIA Orin NX Developer Kit"; ends with a zero byte.
 _BOARD = Path("/proc/device-tree/model")
@@ -76,27 +60,23 @@ def isa() -> str:
     Two processors of one class run the same kernels of an engine. Where the system does not list
     the flags (not Linux) the class is the machine's name alone.
     """
-    flags = cpu_flags()
-    return "+".join([platform.machine(), *(flag for flag in _FLAGS if flag in flags)])
+    return _native.isa()
 
 
 def cpu_flags() -> frozenset[str]:
     """Return the processor's flags in Linux's names; empty where the system does not list them."""
-    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    found = {name.strip(): value for name, _, value in (line.partition(":") for line in lines)}
+    return frozenset((found.get("flags") or found.get("Features") or "").split())
 
 
 @functools.cache
 def processor() -> str:
     """Return the processor's name as the system gives it, or the machine's."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
-
-
-def _cpuinfo(key: str) -> str | None:
-    for line in (_text(_CPUINFO) or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return None
+    return _native.processor()
 
 
 def usable_cores() -> int:
@@ -111,25 +91,4 @@ def usable_cores() -> int:
 
 def available_bytes() -> int | None:
     """Return the memory this process may still take without swapping; None where unknown."""
-    limits = [limit for limit in (_machine_bytes(), _container_bytes()) if limit is not None]
-    return min(limits, default=None)
-
-
-def _machine_bytes() -> int | None:
-    for line in (_text(_MEMINFO) or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _container_bytes(root: Path = _CGROUP) -> int | None:
-    limit = _text(root / "memory.max") or "max"
-    used = _text(root / "memory.current") or "0"
-    return None if limit == "max" else max(0, int(limit) - int(used))
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None  # not this system's way of saying it; the caller has a default
+    return _native.available_bytes()

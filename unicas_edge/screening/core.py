@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +67,17 @@ def refusals() -> Iterator[None]:
         raise SessionError(str(error)) from error
 
 
+def numbers(grid: Grid, cells: Iterable[Cell]) -> NDArray[np.uint32]:
+    """Return the native numbers uint32 [n] of cells: row * columns + column.
+
+    `SessionError` for a cell that is off the grid.
+    """
+    places = np.array(list(cells), np.int64).reshape(-1, 2)
+    if ((places < 0) | (places >= (grid.rows, grid.cols))).any():
+        raise SessionError(f"a tile lies off the grid of {grid.rows} rows, {grid.cols} columns")
+    return (places[:, 0] * grid.cols + places[:, 1]).astype(np.uint32)
+
+
 class Core:
     """A native session, its bag, and what they come to; `native` takes tiles in."""
 
@@ -111,9 +122,9 @@ class Core:
 
     def planned(self) -> list[Cell]:
         """Return the planned tiles in canonical order, after the end."""
-        numbers = np.empty(self._grid.rows * self._grid.cols, np.uint32)
+        found = np.empty(self._grid.rows * self._grid.cols, np.uint32)
         with refusals():
-            return self._cells(numbers[: self.native.order(numbers)])
+            return self._cells(found[: self.native.order(found)])
 
     def encoded(self, cells: Sequence[Cell]) -> list[Cell]:
         """Return those of the cells that have a token; the tokens of all others are forgotten.
@@ -122,7 +133,7 @@ class Core:
         """
         has = np.empty(len(cells), np.uint8)
         with refusals():
-            self.native.keep(self._numbers(cells), has)
+            self.native.keep(numbers(self._grid, cells), has)
         found = [cell for cell, there in zip(cells, has.tolist(), strict=True) if there]
         if len(found) > self._capacity:
             raise AggregatorError(
@@ -134,7 +145,7 @@ class Core:
         """Return the tokens float32 [n, D] of cells that have one."""
         tokens = np.empty((len(cells), self._bag.width), np.float32)
         with refusals():
-            self.native.tokens(self._numbers(cells), tokens)
+            self.native.tokens(numbers(self._grid, cells), tokens)
         return tokens
 
     def explain(self, cells: Sequence[Cell]) -> Explanation | None:
@@ -146,7 +157,7 @@ class Core:
             return None
         places = np.empty(len(cells), np.uintp)
         with refusals():
-            self.native.places(self._numbers(cells), places)
+            self.native.places(numbers(self._grid, cells), places)
         self._bag.arrange(places)
         return Explanation(self._bag.finish(), self._bag.attention())
 
@@ -179,9 +190,6 @@ class Core:
         """Return how far the session is."""
         with refusals():
             return Progress(*self.native.progress())
-
-    def _numbers(self, cells: Sequence[Cell]) -> NDArray[np.uint32]:
-        return np.array([row * self._grid.cols + col for row, col in cells], np.uint32)
 
     def _cells(self, numbers: NDArray[np.uint32]) -> list[Cell]:
         rows, cols = np.divmod(numbers, np.uint32(self._grid.cols))

@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unicas_edge import __version__
-from unicas_edge.adequacy.judge import PIXELS_ONLY, judge
-from unicas_edge.adequacy.pixels import Looked
+from unicas_edge import __version__, _native
 from unicas_edge.adequacy.reading import Reading
 from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.manifest import Task
-from unicas_edge.core.arrays import softmax
 from unicas_edge.engines import Encoder
+from unicas_edge.errors import SpacingError
 from unicas_edge.result import (
-    NOTICE,
-    UNVERIFIED,
     Adequacy,
     BundleInfo,
-    Confidence,
     Coverage,
-    Decision,
+    Detection,
     Engine,
-    Failure,
     Preprocessing,
+    Recorded,
     SlideInfo,
     SlideResult,
     TaskResult,
-    TopTile,
-    caution,
 )
-from unicas_edge.screening.tile_record import Status
-from unicas_edge.screening.tile_table import tile_table, with_attention
+from unicas_edge.screening.core import numbers
+from unicas_edge.screening.tile_record import MEASURED
+from unicas_edge.screening.tile_table import NATIVE_TILE, tile_table, with_attention
 from unicas_edge.tiles.colour import ColourFit
 from unicas_edge.tiles.grid import Cell, Grid
 
-TOP_TILES = 10  # what a contact sheet shows of a task
-MAX_FAILURES = 1_000  # listed one by one in a result; all are counted
 DETERMINISM = "bit-identical on one machine with the same engine, precision and thread count"
 
 
@@ -63,9 +56,10 @@ class Evidence:
 
     `seen` is a `MEASURED` array [rows, cols], `tokens` float32 [len(encoded), D], `reading` what
     they show, None for a bundle without knowledge. `explanation` is what the aggregator made of
-    the `aggregated` tiles, None where there are none. `unread_share` is that of all tiles, planned
-    or not, that failed or never came: a field that could not be read must not vanish by ranking
-    low. `scores` float64 [rows, cols] are the content scores of the whole grid, where known.
+    the `aggregated` tiles, None where there are none. `failures` are the causes that are known.
+    `expected` are the tiles that should have come (None: all), of which `scored_tiles` were read
+    beforehand: a field that could not be read must not vanish by ranking low. `scores` float64
+    [rows, cols] are content scores of the whole grid that were known beforehand.
     """
 
     cells: list[Cell]
@@ -75,7 +69,8 @@ class Evidence:
     reading: Reading | None
     explanation: Explanation | None
     failures: dict[Cell, str]
-    unread_share: float
+    expected: Collection[Cell] | None
+    scored_tiles: int
     scores: NDArray[np.float64] | None
 
     @property
@@ -91,21 +86,26 @@ def aggregated(encoded: list[Cell], reading: Reading | None) -> list[Cell]:
     return [cell for cell, may in zip(encoded, reading.aggregated, strict=True) if may]
 
 
+class Verdict(Recorded):
+    """What ``csrc/verdict`` says of a slide; its parts are those of `SlideResult`."""
+
+    coverage: Coverage
+    adequacy: Adequacy
+    tasks: list[TaskResult]
+    detections: list[Detection]
+    warnings: list[str]
+    notices: list[str]
+
+
 def diagnose(context: Context, evidence: Evidence) -> SlideResult:
     """Return a slide's result: adequacy, then a probability, decision and top tiles a task.
 
     `SpacingError` where nothing is wrong with the slide but the um/px that it states.
     """
-    floor = context.bundle.manifest.adequacy.focus_floor
+    verdict, tiles = judged(context, evidence)
     reading, explanation = evidence.reading, evidence.explanation
-    tiles = tile_table(context.grid, evidence.cells, evidence.seen, floor, reading)
-    coverage = _coverage(context.grid, evidence, tiles)
-    adequacy = judge(_looked(context, evidence, coverage, tiles), reading)
+    table = tile_table(tiles, reading)
     manifest = context.bundle.manifest
-    tasks = [
-        _task(task, number, context.grid, explanation, evidence, adequacy)
-        for number, task in enumerate(manifest.tasks)
-    ]
     return SlideResult(
         unicas_edge_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -121,112 +121,71 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         engine=context.engine,
         determinism=DETERMINISM,
         settings={"max_tiles": context.max_tiles},
-        coverage=coverage,
-        adequacy=adequacy,
-        tasks=tasks,
-        detections=[],
         timings_seconds={},
-        warnings=_warnings(context),
-        notices=_notices(context),
         features=evidence.tokens,
-        tiles=with_attention(tiles, [task.name for task in manifest.tasks], explanation, reading),
+        tiles=with_attention(table, [task.name for task in manifest.tasks], explanation, reading),
+        **{name: getattr(verdict, name) for name in Verdict.model_fields},
     )
 
 
-def _coverage(grid: Grid, evidence: Evidence, tiles: NDArray[np.void]) -> Coverage:
-    counts = {
-        name: int((tiles["status"] == name).sum())
-        for name in ("encoded", "background", "sparse", "failed")
-    }
-    planned = len(tiles)
-    failures = [
-        Failure(x=x, y=y, cause=evidence.failures.get(cell, "never pushed"))
-        for cell in evidence.cells
-        if evidence.seen[cell]["status"] in (Status.FAILED, Status.UNSEEN)
-        for x, y in [grid.origin(cell)]
-    ]
-    return Coverage(
-        grid_tiles=grid.rows * grid.cols,
-        planned=planned,
-        read=counts["encoded"] + counts["background"],
-        coverage=1 - counts["failed"] / planned if planned else 0.0,
-        failures=failures[:MAX_FAILURES],
-        **counts,
+def judged(context: Context, evidence: Evidence) -> tuple[Verdict, NDArray[np.void]]:
+    """Return the verdict, and a `NATIVE_TILE` for each planned tile."""
+    judge = _judge(context)
+    _show(judge, context.grid, evidence)
+    tiles = np.empty(len(evidence.cells), NATIVE_TILE)
+    wrong, said = judge.judge(tiles.view(np.uint8))
+    if wrong is not None:
+        raise SpacingError(context.slide.path or context.slide.name, wrong)
+    return Verdict.model_validate_json(said), tiles
+
+
+def _judge(context: Context) -> _native.Judge:
+    grid, slide, doubt = context.grid, context.slide, context.engine.unverified
+    return _native.Judge(
+        context.bundle.manifest.model_dump_json().encode(),
+        width=grid.width,
+        height=grid.height,
+        downsample=grid.downsample,
+        tile=grid.tile,
+        field=grid.field,
+        um_px=slide.um_px,
+        um_px_source=_utf8(slide.um_px_source),
+        colour_mode=_utf8(context.colour.mode),
+        colour_warnings=[_utf8(said) for said in context.colour.warnings],
+        unverified=None if doubt is None else _utf8(doubt),
     )
 
 
-def _looked(
-    context: Context, evidence: Evidence, coverage: Coverage, tiles: NDArray[np.void]
-) -> Looked:
-    return Looked(
-        bundle=context.bundle,
-        grid=context.grid,
-        slide=context.slide,
-        coverage=coverage,
-        in_focus=int(tiles["in_focus"].sum()),
-        unread_share=evidence.unread_share,
-        tokens=evidence.tokens,
-        planned=evidence.cells,
-        scores=evidence.scores,
+def _show(judge: _native.Judge, grid: Grid, evidence: Evidence) -> None:
+    """Give the judge what was seen."""
+    seen = evidence.seen.reshape(-1)
+    columns = {name: np.ascontiguousarray(seen[name]) for name in MEASURED.names or ()}
+    failed = (evidence.failures.get(cell) for cell in evidence.cells)
+    causes = [None if cause is None else _utf8(cause) for cause in failed]
+    judge.see(numbers(grid, evidence.cells), **columns, causes=causes)
+    expected, scores = evidence.expected, evidence.scores
+    judge.expect(
+        None if expected is None else numbers(grid, expected),
+        evidence.scored_tiles,
+        None if scores is None else np.ascontiguousarray(scores).reshape(-1),
     )
-
-
-def _task(
-    task: Task,
-    number: int,
-    grid: Grid,
-    explanation: Explanation | None,
-    evidence: Evidence,
-    adequacy: Adequacy,
-) -> TaskResult:
-    if explanation is None:
-        return TaskResult(
-            name=task.name,
-            probability=None,
-            threshold=task.threshold,
-            decision="unsatisfactory",
-            logits=None,
-            top_tiles=[],
+    reading, explanation = evidence.reading, evidence.explanation
+    judge.read(np.ascontiguousarray(evidence.tokens), reading.native if reading else None)
+    if explanation is not None:
+        judge.aggregate(
+            np.ascontiguousarray(explanation.logits), np.ascontiguousarray(explanation.attention)
         )
-    logits = explanation.logits[number][: len(task.classes)].astype(np.float64)
-    positive = probability(logits, task)
-    decision: Decision = "positive" if positive >= task.threshold else "negative"
-    return TaskResult(
-        name=task.name,
-        probability=positive,
-        threshold=task.threshold,
-        decision=decision if adequacy.satisfactory else "unsatisfactory",
-        logits=[float(value) for value in logits],
-        top_tiles=_top_tiles(grid, evidence.aggregated, explanation.attention[number]),
-        confidence=_confidence(task, positive) if adequacy.satisfactory else None,
-    )
 
 
-def _confidence(task: Task, positive: float) -> Confidence | None:
-    """Return which classes a probability leaves, the others of more than two as the first one."""
-    spec = task.conformal
-    if spec is None:
-        return None
-    other = next(name for n, name in enumerate(task.classes) if n != task.positive)
-    classes = [other] if positive <= spec.negative_to else []
-    classes += [task.classes[task.positive]] if positive >= spec.positive_from else []
-    return Confidence(coverage=spec.coverage, slides=spec.slides, classes=classes)
+def _utf8(text: str) -> bytes:
+    """Return a text for C: without U+0000, which would end it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
 
 
 def probability(logits: NDArray[np.floating[Any]], task: Task) -> float:
     """Return the calibrated probability of a task's positive class from its row of logits."""
-    scaled = logits[: len(task.classes)].astype(np.float64) / task.calibration.temperature
-    return float(softmax(scaled)[task.positive])
-
-
-def _top_tiles(grid: Grid, cells: list[Cell], attention: NDArray[np.float32]) -> list[TopTile]:
-    best = np.argsort(-attention, kind="stable")[:TOP_TILES]
-    side = round(grid.step)
-    return [
-        TopTile(x=x, y=y, width=side, height=side, attention=float(attention[k]))
-        for k in best
-        for x, y in [grid.origin(cells[k])]
-    ]
+    row = np.ascontiguousarray(logits, dtype=np.float32)
+    return _native.probability(row, len(task.classes), task.positive, task.calibration.temperature)
 
 
 def engine_record(encoder: Encoder, normalise_variant: str) -> Engine:
@@ -255,22 +214,3 @@ def _preprocessing(context: Context) -> Preprocessing:
         mean=list(spec.input.mean),
         std=list(spec.input.std),
     )
-
-
-def _notices(context: Context) -> list[str]:
-    doubt = context.engine.unverified
-    said = (caution(context.bundle.manifest), doubt and f"{UNVERIFIED}: {doubt}", NOTICE)
-    return [*filter(None, said)]
-
-
-def _warnings(context: Context) -> list[str]:
-    said = [] if context.bundle.manifest.knowledge else [PIXELS_ONLY]
-    said += context.colour.warnings
-    if context.colour.mode != (usual := context.bundle.manifest.colour.default):
-        said.append(f"colour mode {context.colour.mode}: this bundle was judged with {usual}")
-    if context.grid.downsample < 1:
-        said.append(
-            f"scanned at {context.slide.um_px:g} um/px, coarser than the bundle's "
-            f"{context.bundle.manifest.tile.um_px:g}: tiles are enlarged"
-        )
-    return said

@@ -48,7 +48,7 @@ from unicas_edge.screening.session_options import (
     spool_of,
     unnamed,
 )
-from unicas_edge.screening.tile_record import MAX_CAUSES, scores_of, unread_share
+from unicas_edge.screening.tile_record import MAX_CAUSES
 from unicas_edge.tiles.colour import UNCHANGED, ColourFit
 from unicas_edge.tiles.grid import Cell, Limit, grid_for, tile_limit
 from unicas_edge.tiles.normalise import Normaliser
@@ -245,17 +245,17 @@ class Session:
         encoded = self._core.encoded(cells)
         tokens = self._core.tokens(encoded)
         reading = self.knowledge.read(tokens) if self.knowledge else None
-        seen = self._core.seen()
         return Evidence(
             cells=cells,
             encoded=encoded,
-            seen=seen,
+            seen=self._core.seen(),
             tokens=tokens,
             reading=reading,
             explanation=self._core.explain(aggregated(encoded, reading)),
             failures=self._causes,
-            unread_share=unread_share(seen, self._expected, self._scored_tiles),
-            scores=scores_of(seen) if self._scores is None else self._scores,
+            expected=self._expected,
+            scored_tiles=self._scored_tiles,
+            scores=self._scores,
         )
 
     def close(self) -> None:

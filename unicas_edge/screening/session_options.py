@@ -65,7 +65,7 @@ def place(x: int, y: int) -> tuple[int, int]:
 def checked_score(grid: Grid, tile: UInt8Image, score: float | None) -> float:
     """Return a tile's content score, computed from its luma if none is given."""
     if score is None:
-        return luma_score(np.ascontiguousarray(centre_crop(tile, grid.crop)))
+        return luma_score(centre_crop(tile, grid.crop))
     return score_of(score)
 
 

@@ -9,59 +9,33 @@ from unicas_edge.adequacy.reading import Reading
 from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.result import TILE_COLUMNS
 from unicas_edge.screening.tile_record import Status
-from unicas_edge.tiles.grid import Cell, Grid
 
-#: A tile whose sharpness, Laplacian variance per share of cellular pixels, is below this share of
-#: the slide's median is out of focus. On three real ThinPrep slides the 1st percentile lies at 0.45
-#: to 0.65 of the median (125 to 190 against 220 to 310); blur of 0.5 um sigma brings the 75th
-#: percentile to 42 to 60, of 1 um to 10 to 15.
-FOCUS_SHARE = 0.25
+#: `ue_tile` of ``unicas_edge_session.h``; `kind` is a number of the bundle's kinds, -1 for none.
+NATIVE_TILE = np.dtype(
+    [
+        *((name, "i8") for name in ("minx", "miny", "side", "field", "token")),
+        ("score", "f8"),
+        *((name, "f4") for name in ("cellular", "focus")),
+        *((name, "i4") for name in ("status", "in_focus", "kind")),
+    ],
+    align=True,
+)
 
 
-def tile_table(
-    grid: Grid,
-    cells: list[Cell],
-    seen: NDArray[np.void],
-    focus_floor: float,
-    reading: Reading | None = None,
-) -> NDArray[np.void]:
+def tile_table(tiles: NDArray[np.void], reading: Reading | None) -> NDArray[np.void]:
     """Return a row of `TILE_COLUMNS` for every planned tile, in canonical order.
 
-    `cells` are the planned tiles, `seen` a `MEASURED` array [rows, cols] of the whole grid,
-    `focus_floor` the least sharpness that the bundle calls in focus, and `reading` what the tokens
-    of the encoded tiles show, in the same order.
+    `tiles` are of `NATIVE_TILE`, and `reading` is what their tokens show.
     """
-    rows, cols = np.array(cells, dtype=np.int64).reshape(-1, 2).T
-    seen = seen[rows, cols]
-    table = np.zeros(len(cells), dtype=TILE_COLUMNS)
-    origins = np.array([grid.origin(cell) for cell in cells], dtype=np.int64).reshape(-1, 2)
-    table["minx"], table["miny"] = origins.T
-    table["width"] = table["height"] = round(grid.step)
-    table["field"] = [grid.field_of(cell) for cell in cells]
-    table["rank"] = np.arange(len(cells))
-    status = np.where(seen["status"] == Status.UNSEEN, Status.FAILED, seen["status"])
-    table["status"] = np.array([s.name.lower() for s in Status])[status]
-    token = np.cumsum(status == Status.ENCODED) - 1
-    table["token"] = np.where(status == Status.ENCODED, token, -1)
-    for column in ("score", "cellular", "focus"):
-        table[column] = seen[column]
-    table["in_focus"] = _in_focus(table, focus_floor)
+    table = np.zeros(len(tiles), dtype=TILE_COLUMNS)
+    for column in ("minx", "miny", "field", "token", "score", "cellular", "focus", "in_focus"):
+        table[column] = tiles[column]
+    table["width"] = table["height"] = tiles["side"]
+    table["rank"] = np.arange(len(tiles))
+    table["status"] = np.array([s.name.lower() for s in Status])[tiles["status"]]
     if reading is not None:
         table["kind"][table["token"] >= 0] = reading.kinds
     return table
-
-
-def _in_focus(table: NDArray[np.void], floor: float) -> NDArray[np.bool_]:
-    """Judge sharpness against the slide's own median, and against the bundle's floor.
-
-    Per cellular pixel, so that a tile with one sharp cell on empty glass is not called blurred.
-    """
-    encoded = np.asarray(table["status"] == "encoded")
-    if not encoded.any():
-        return encoded
-    sharpness = table["focus"] / np.maximum(table["cellular"], 1e-6)
-    usual = float(np.median(sharpness[encoded]))
-    return np.asarray(encoded & (sharpness >= max(floor, FOCUS_SHARE * usual)), dtype=np.bool_)
 
 
 def with_attention(

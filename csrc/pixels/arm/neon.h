@@ -77,4 +77,26 @@ static UE_INLINE void ue_copy_neon(const uint8_t *pixels, uint8_t *red, uint8_t 
     vst1q_u8(blue, bytes.val[2]);
 }
 
+/* (299 R + 587 G + 114 B + 500) / 8 is n < 2^15, and n / 125 is n * 33555 >> 22. */
+static UE_INLINE uint16x4_t ue_luma4_neon(uint16x4_t red, uint16x4_t green, uint16x4_t blue) {
+    uint32x4_t sum = vmlal_n_u16(vdupq_n_u32(500), red, 299);
+    sum = vmlal_n_u16(vmlal_n_u16(sum, green, 587), blue, 114);
+    return vshrn_n_u32(vshrq_n_u32(vmull_n_u16(vshrn_n_u32(sum, 3), 33555), 6), 16);
+}
+
+static UE_INLINE uint8x8_t ue_luma8_neon(uint8x8_t red, uint8x8_t green, uint8x8_t blue) {
+    const uint16x8_t r = vmovl_u8(red), g = vmovl_u8(green), b = vmovl_u8(blue);
+    return vmovn_u16(
+        vcombine_u16(ue_luma4_neon(vget_low_u16(r), vget_low_u16(g), vget_low_u16(b)),
+                     ue_luma4_neon(vget_high_u16(r), vget_high_u16(g), vget_high_u16(b))));
+}
+
+static UE_INLINE void ue_luma_neon(const uint8_t *pixels, uint8_t *luma) {
+    const uint8x16x3_t rgb = vld3q_u8(pixels);
+    vst1q_u8(luma, vcombine_u8(ue_luma8_neon(vget_low_u8(rgb.val[0]), vget_low_u8(rgb.val[1]),
+                                             vget_low_u8(rgb.val[2])),
+                               ue_luma8_neon(vget_high_u8(rgb.val[0]), vget_high_u8(rgb.val[1]),
+                                             vget_high_u8(rgb.val[2]))));
+}
+
 #include "pixels/template.h"

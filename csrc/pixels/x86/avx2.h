@@ -100,4 +100,32 @@ UE_TARGET static UE_INLINE void ue_copy_avx2(const uint8_t *pixels, uint8_t *red
     _mm_storeu_si128((__m128i *)blue, bytes[2]);
 }
 
+/* (299 R + 587 G + 114 B + 500) / 8 of eight pixels, the first four of either half. */
+UE_TARGET static UE_INLINE __m256i ue_eighths_avx2(__m128i low, __m128i high) {
+    const __m256i pixels = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    const __m128i two = _mm_setr_epi8(0, -1, 1, -1, 3, -1, 4, -1, 6, -1, 7, -1, 9, -1, 10, -1);
+    const __m128i one = _mm_setr_epi8(2, -1, -1, -1, 5, -1, -1, -1, 8, -1, -1, -1, 11, -1, -1, -1);
+    const __m256i red_green = _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(two));
+    const __m256i blue = _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(one));
+    const __m256i sum =
+        _mm256_add_epi32(_mm256_madd_epi16(red_green, _mm256_set1_epi32(587 << 16 | 299)),
+                         _mm256_madd_epi16(blue, _mm256_set1_epi32(114)));
+    return _mm256_srli_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(500)), 3);
+}
+
+/* n / 125 is n * 33555 >> 22 for n < 2^15. */
+UE_TARGET static UE_INLINE void ue_luma_avx2(const uint8_t *pixels, uint8_t *luma) {
+    const __m128i in[4] = {_mm_loadu_si128((const __m128i *)pixels),
+                           _mm_loadu_si128((const __m128i *)(pixels + 12)),
+                           _mm_loadu_si128((const __m128i *)(pixels + 24)),
+                           _mm_loadu_si128((const __m128i *)(pixels + 32))};
+    const __m256i eighths = _mm256_packs_epi32(ue_eighths_avx2(in[0], in[1]),
+                                               ue_eighths_avx2(in[2], _mm_srli_si128(in[3], 4)));
+    const __m256i words =
+        _mm256_srli_epi16(_mm256_mulhi_epu16(eighths, _mm256_set1_epi16((short)33555)), 6);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0);
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words), order);
+    _mm_storeu_si128((__m128i *)luma, _mm256_castsi256_si128(bytes));
+}
+
 #include "pixels/template.h"

@@ -85,4 +85,18 @@ UE_TARGET static UE_INLINE void ue_copy_avx512(const uint8_t *pixels, uint8_t *r
         _mm_storeu_si128((__m128i *)planes[c], ue_low_bytes_avx512(ue_channel_avx512(lanes, c)));
 }
 
+/* (299 R + 587 G + 114 B + 500) / 8 is n < 2^15, and n / 125 is n * 33555 >> 22. */
+UE_TARGET static UE_INLINE void ue_luma_avx512(const uint8_t *pixels, uint8_t *luma) {
+    const int none = (int)0x80008000;
+    const __m512i lanes = ue_lanes_avx512(pixels);
+    const __m512i red_green = _mm512_shuffle_epi8(
+        lanes, _mm512_set4_epi32(none | 0xa0009, none | 0x70006, none | 0x40003, none | 0x10000));
+    const __m512i blue = ue_channel_avx512(lanes, 2);
+    __m512i sum = _mm512_add_epi32(_mm512_madd_epi16(red_green, _mm512_set1_epi32(587 << 16 | 299)),
+                                   _mm512_madd_epi16(blue, _mm512_set1_epi32(114)));
+    sum = _mm512_srli_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(500)), 3);
+    sum = _mm512_srli_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(33555)), 22);
+    _mm_storeu_si128((__m128i *)luma, ue_low_bytes_avx512(sum));
+}
+
 #include "pixels/template.h"

@@ -127,8 +127,15 @@ def _files(bundle: Bundle, path: Path) -> ModelFiles:
 
 
 def _referred(data: memoryview, path: Path) -> set[str]:
-    """Return the other files a model refers to: an ONNX file's tensors, or the weights of an IR."""
-    return {path.with_suffix(".bin").name} if path.suffix == ".xml" else files_named_in(data, path)
+    """Return the other files a model refers to: an ONNX file's tensors, or the weights of an IR.
+
+    OpenVINO goes by the content: ONNX in an ``.xml`` would bring files along that nobody hashed.
+    """
+    if path.suffix != ".xml":
+        return files_named_in(data, path)
+    if bytes(data[:1]) != b"<":
+        raise EngineError(f"{path}: is no .xml; export the form again")
+    return {path.with_suffix(".bin").name}
 
 
 def _read(core: Any, files: ModelFiles) -> Any:  # noqa: ANN401 - openvino has no types
