@@ -21,36 +21,59 @@ enum { TISSUE_BELOW = 217 };
  */
 #define LEAST_STD 0.5
 
-struct statistics {
-    size_t count;
-    double mean[3], std[3]; /* the sums of squared deviations until all are there */
+/* Kahan, CACM 8(1), 1965: a hundred thousand terms lose no more digits than one. */
+struct sum {
+    double total, over;
 };
 
-/* Welford's sums: Technometrics 4(3), 1962. */
+static void add(struct sum *to, double term) {
+    const double corrected = term - to->over, total = to->total + corrected;
+    to->over = (total - to->total) - corrected;
+    to->total = total;
+}
+
+struct statistics {
+    size_t count;
+    double mean[3], std[3];
+};
+
+/* The sums are those of distances to the first value, which is not far off. */
+static void finish(struct statistics *found, const double first[3], struct sum sums[3][2]) {
+    const double count = (double)found->count;
+    for (int c = 0; c < 3 && found->count; c++) {
+        const double mean = sums[c][0].total / count;
+        const double variance = sums[c][1].total / count - mean * mean;
+        found->mean[c] = first[c] + mean;
+        found->std[c] = variance > 0 ? sqrt(variance) : 0;
+    }
+}
+
 static struct statistics of_tissue(const ue_colour_sample *sample, const struct ue_lab *lab) {
     struct statistics found;
+    struct sum sums[3][2];
+    double first[3] = {0}, value[3];
     memset(&found, 0, sizeof found);
+    memset(sums, 0, sizeof sums);
     for (size_t i = 0; i < sample->count; i++) {
-        double value[3];
         if (ue_darkest(sample->pixels[i]) >= TISSUE_BELOW)
             continue;
         ue_lab_of(lab, sample->pixels[i], value);
-        found.count++;
+        if (found.count++ == 0)
+            memcpy(first, value, sizeof first);
         for (int c = 0; c < 3; c++) {
-            const double off = value[c] - found.mean[c];
-            found.mean[c] += off / (double)found.count;
-            found.std[c] += off * (value[c] - found.mean[c]);
+            add(&sums[c][0], value[c] - first[c]);
+            add(&sums[c][1], (value[c] - first[c]) * (value[c] - first[c]));
         }
     }
-    for (int c = 0; c < 3 && found.count; c++)
-        found.std[c] = sqrt(found.std[c] / (double)found.count);
+    finish(&found, first, sums);
     return found;
 }
 
 /* The equations scatter x map = cross, of all pixels, less their mean. */
 struct equations {
-    double mean[3], wanted[3]; /* of pixels; of what they shall become */
-    double scatter[3][3], cross[3][3];
+    double mean[3], scatter[3][3]; /* of pixels */
+    struct sum wanted[3];          /* what they shall become */
+    struct sum cross[3][3];
 };
 
 /* count x count times the covariance, which fits 64 bits for UE_MAX_SAMPLE pixels. */
@@ -90,9 +113,9 @@ static void corrected(const struct ue_lab *lab, const struct statistics *tissue,
 
 static void add_wanted(struct equations *to, const uint8_t pixel[3], const double wanted[3]) {
     for (int c = 0; c < 3; c++) {
-        to->wanted[c] += wanted[c];
+        add(&to->wanted[c], wanted[c]);
         for (int d = 0; d < 3; d++)
-            to->cross[d][c] += (pixel[d] - to->mean[d]) * wanted[c];
+            add(&to->cross[d][c], (pixel[d] - to->mean[d]) * wanted[c]);
     }
 }
 
@@ -101,7 +124,7 @@ static bool solve(double scatter[3][3], double cross[3][3]) {
     const double trace = scatter[0][0] + scatter[1][1] + scatter[2][2];
     for (int k = 0; k < 3; k++) {
         if (!(scatter[k][k] > 1e-14 * trace))
-            return false; /* all pixels lie in one plane */
+            return false;
         for (int i = k + 1; i < 3; i++) {
             const double factor = scatter[i][k] / scatter[k][k];
             for (int j = 0; j < 3; j++) {
@@ -119,14 +142,22 @@ static bool solve(double scatter[3][3], double cross[3][3]) {
     return true;
 }
 
-static void fill(const struct equations *solved, size_t count, double matrix[12]) {
+/* False where all pixels lie in one plane. */
+static bool fill(struct equations *equations, size_t count, double matrix[12]) {
+    double map[3][3];
+    for (int d = 0; d < 3; d++)
+        for (int c = 0; c < 3; c++)
+            map[d][c] = equations->cross[d][c].total;
+    if (!solve(equations->scatter, map))
+        return false;
     for (int c = 0; c < 3; c++) {
-        matrix[4 * c + 3] = solved->wanted[c] / (double)count;
+        matrix[4 * c + 3] = equations->wanted[c].total / (double)count;
         for (int d = 0; d < 3; d++) {
-            matrix[4 * c + d] = solved->cross[d][c];
-            matrix[4 * c + 3] -= solved->cross[d][c] * solved->mean[d];
+            matrix[4 * c + d] = map[d][c];
+            matrix[4 * c + 3] -= map[d][c] * equations->mean[d];
         }
     }
+    return true;
 }
 
 static size_t unfitted(ue_colour_sample *sample, const char *why) {
@@ -150,10 +181,7 @@ static bool fit(const ue_colour_sample *sample, const struct ue_lab *lab,
         corrected(lab, tissue, mean, std, sample->pixels[i], wanted);
         add_wanted(&equations, sample->pixels[i], wanted);
     }
-    if (!solve(equations.scatter, equations.cross))
-        return false;
-    fill(&equations, sample->count, matrix);
-    return true;
+    return fill(&equations, sample->count, matrix);
 }
 
 size_t ue_reinhard(ue_colour_sample *sample, const double mean[3], const double std[3],
