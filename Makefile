@@ -36,13 +36,8 @@ train-smoke: $(VENV)/.test
 lint: $(VENV)/.test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-<<<<<<< HEAD
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd unicas_edge/_intake.pxi  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]' '*.[ch]pp')
-=======
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint unicas_edge/_native.pyx unicas_edge/_native.pxd unicas_edge/_*.pxi  # runs pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]')
->>>>>>> main
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.[ch]' '*.[ch]pp')
 
 # mypy finds packages by their folders: show it export/ and profiles/ inside unicas_edge.
 types: $(VENV)/.test

@@ -96,8 +96,7 @@ native = Extension(
     "unicas_edge._native",
     sources=["unicas_edge/_native.pyx"],
     depends=[
-        "unicas_edge/_intake.pxi",
-        "unicas_edge/_verdict.pxi",
+        *sorted(map(str, Path("unicas_edge").glob("_*.pxi"))),
         *sorted(str(path) for end in ("[ch]", "hpp") for path in Path("csrc").rglob(f"*.{end}")),
     ],
     include_dirs=["csrc", "csrc/include"],

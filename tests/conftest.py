@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.dense_aggregator import config_of, weights_of
 from tests.support.golden import golden_cases, read_bag
-from tests.support.places import ROOT
+from tests.support.longest import LONGEST_FIRST
+from tests.support.places import ROOT, TESTS
 
 # Machines that run tests are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
@@ -25,12 +26,21 @@ def _folder(variable: str, default: str) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes real data, so that `-m "not data"` leaves it out; let the longest begin.
+def pytest_configure(config: pytest.Config) -> None:
+    """Files are handed out in the order below: xdist would begin with those of the most tests.
 
-    Training everything takes minutes on one core: begun last, it would run alone.
+    What takes longest is often one test, and would run alone at the end. Each worker has a
+    processor: threads of PyTorch beyond one would wait for each other, spinning.
     """
-    items.sort(key=lambda item: item.path.name != "test_smoke.py")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist >= 3.7
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes real data, so that `-m "not data"` leaves it out; let the longest begin."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(str(item.path.relative_to(TESTS)), len(place)))
     for item in items:
         if {"data_dir", "golden_dir"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("data")

@@ -56,6 +56,9 @@ LIBRARIES = {
     "fastapi": ("serve.",),
     "uvicorn": ("serve.",),
     "prometheus_client": ("serve.",),
+    "pydicom": ("serve.dicomweb.",),
+    "highdicom": ("serve.dicomweb.",),
+    "python_multipart": ("serve.dicomweb.",),
 }
 #: The entry points of plug-in readers, and the C header.
 NO_MODULES = {"unicas_edge.readers", "unicas_edge.h"}
@@ -82,18 +85,27 @@ def room(module: str) -> str:
     return f"train.{rest[0]}" if first == "train" and rest else first
 
 
-def imports(name: str) -> Iterator[str]:
-    """Yield what a module imports, late imports and those for types alone included."""
+@cache
+def imports(name: str) -> tuple[str, ...]:
+    """Return what a module imports, late imports and those for types alone included."""
+    return tuple(_imports(name))
+
+
+@cache
+def known() -> frozenset[str]:
+    return frozenset({f"unicas_edge.{module}" for module in modules()} | {"unicas_edge._native"})
+
+
+def _imports(name: str) -> Iterator[str]:
     for node in ast.walk(modules()[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: one import style: from unicas_edge.x import y"
             base = node.module or ""
-            known = {f"unicas_edge.{module}" for module in modules()}
             for alias in node.names:
                 whole = f"{base}.{alias.name}"
-                yield whole if whole in known or whole == "unicas_edge._native" else base
+                yield whole if whole in known() else base
 
 
 def own(target: str) -> str | None:

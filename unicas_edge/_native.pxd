@@ -105,6 +105,36 @@ cdef extern from "system/machine.h" nogil:
     void ue_isa(const char *root, char *isa)
     void ue_processor(const char *root, char *name)
     uint64_t ue_available_bytes(const char *root)
+cdef extern from "unicas_edge_colour.h" nogil:
+    ctypedef struct ue_colour_sample:
+        pass
+
+    ctypedef struct ue_colour:
+        size_t struct_size
+        const char *mode
+        double matrix[12]
+        const char *warning
+
+    ue_status ue_colour_open(size_t most, ue_colour_sample **sample)
+    void ue_colour_close(ue_colour_sample *sample)
+    const char *ue_colour_error(const ue_colour_sample *sample)
+    ue_status ue_colour_add(
+        ue_colour_sample *sample, const ue_pixels *pixels, size_t height, size_t width,
+        size_t step,
+    )
+    ue_status ue_colour_fit(
+        ue_colour_sample *sample, const char *mode, const double *mean, const double *std,
+        ue_colour *colour, size_t *used,
+    )
+
+
+cdef extern from "colour/lab.h" nogil:
+    cdef struct ue_lab:
+        pass
+
+    void ue_lab_set(ue_lab *lab)
+    void ue_lab_of(const ue_lab *lab, const uint8_t *rgb, double *out)
+    void ue_lab_to_rgb(const ue_lab *lab, const double *lab_in, double *rgb)
 
 
 cdef extern from "intake/intake.h" nogil:

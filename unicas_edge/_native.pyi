@@ -7,6 +7,8 @@ but are contiguous themselves. `variant` is one of `variants()`; None is the fas
 Whatever does not fit raises ValueError (TypeError, BufferError where it is no such buffer at all).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -287,3 +289,21 @@ class Judge:
 
         Return what the pixels contradict, None for nothing, and the verdict as JSON.
         """
+
+class ColourSample:
+    """`ue_colour_sample` of ``csrc/include/unicas_edge_colour.h``."""
+
+    def __init__(self) -> None: ...
+    def add(self, pixels: NDArray[np.uint8], step: int) -> None:
+        """Take in every step-th pixel of uint8 [h, w, 3], along and down."""
+
+    def fit(
+        self, mode: str, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> tuple[list[float], int, str | None]:
+        """Return the 12 coefficients of [3, 4], on how many pixels they are fitted, a warning."""
+
+def to_lab(rgb: NDArray[np.uint8], lab: NDArray[np.float64]) -> None:
+    """Write CIELAB [n, 3] of grey levels [n, 3]."""
+
+def to_rgb(lab: NDArray[np.float64], rgb: NDArray[np.float64]) -> None:
+    """Write grey levels [n, 3] of CIELAB [n, 3]."""

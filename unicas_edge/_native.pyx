@@ -354,3 +354,4 @@ cdef str slide_error(size_t number, size_t count, const char *cause):
 
 include "_intake.pxi"
 include "_verdict.pxi"
+include "_colour.pxi"

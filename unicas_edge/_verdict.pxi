@@ -1,6 +1,13 @@
 # The verdict of csrc/verdict, included by _native.pyx.
 
 
+cdef ue_error nothing() noexcept:
+    """What a call that does not fail leaves as it is."""
+    cdef ue_error error
+    memset(&error, 0, sizeof(error))
+    return error
+
+
 cdef int told(ue_status status, const ue_error *error) except -1:
     """Raise what a call says."""
     if status == UE_NO_MEMORY:
@@ -29,7 +36,7 @@ cdef class Knowledge:
         const double[::1] cells_weight not None, const double[::1] cells_bias not None,
         const double[::1] scale_weight not None, const double[::1] scale_bias not None,
     ):
-        cdef ue_error error
+        cdef ue_error error = nothing()
         cdef ue_knowledge_parts parts
         cdef ue_status status
         self.kinds, self.width = kinds_weight.shape[0], kinds_weight.shape[1]
@@ -55,7 +62,7 @@ cdef class Knowledge:
         ue_knowledge_free(&self.handle)
 
     def read(self, const float[:, ::1] tokens not None) -> TokenReading:
-        cdef ue_error error
+        cdef ue_error error = nothing()
         cdef ue_status status
         cdef size_t count = tokens.shape[0]
         cdef const float *first = &tokens[0, 0] if count else NULL
@@ -119,7 +126,7 @@ cdef class Judge:
         size_t tile, size_t field, double um_px, bytes um_px_source not None,
         bytes colour_mode not None, list colour_warnings not None, bytes unverified,
     ):
-        cdef ue_error error
+        cdef ue_error error = nothing()
         text = bytearray(manifest)  # parsed in place, and pointed into
         text.append(0)
         self.kept = [text, um_px_source, colour_mode, colour_warnings, unverified]
@@ -238,7 +245,7 @@ cdef class Judge:
 
     def judge(self, uint8_t[::1] tiles not None) -> tuple[str | None, bytes]:
         """Fill `tiles` (`ue_tile` [planned]); return what contradicts the slide, and the JSON."""
-        cdef ue_error error
+        cdef ue_error error = nothing()
         cdef ue_verdict verdict
         cdef ue_json_out out
         cdef size_t planned = self.evidence.planned_count

@@ -40,7 +40,7 @@ static ue_status read_manifest(ue_bundle *bundle) {
 static ue_status verify(ue_bundle *bundle, const struct ue_listed_file *file) {
     struct ue_checked found;
     const bool keep = ue_same_text(file->name, bundle->manifest.aggregator.file);
-    const ue_status status = ue_bundle_read(bundle, file, keep, &found, &bundle->error);
+    const ue_status status = ue_bundle_read(bundle, file, 0, keep, &found, &bundle->error);
     if (keep)
         bundle->aggregator = found.kept;
     return status ? status : watch(bundle, file->name.bytes, &found);

@@ -74,14 +74,15 @@ ue_status ue_bundle_read_manifest(ue_bundle *bundle, struct ue_checked *found,
     return status;
 }
 
-ue_status ue_bundle_read(const ue_bundle *bundle, const struct ue_listed_file *file, bool keep,
-                         struct ue_checked *found, struct ue_error *error) {
+ue_status ue_bundle_read(const ue_bundle *bundle, const struct ue_listed_file *file, uint64_t most,
+                         bool keep, struct ue_checked *found, struct ue_error *error) {
     char *path;
     *found = (struct ue_checked){.sha256 = ""};
     ue_status status = find(bundle, file->name.bytes, &path, error);
     if (status)
         return status;
-    status = read_file(bundle, file->name.bytes, path, most_file_bytes, keep, found, error);
+    status = read_file(bundle, file->name.bytes, path, most ? most : most_file_bytes, keep, found,
+                       error);
     free(path);
     if (status || ue_json_equals(file->sha256, found->sha256))
         return status;

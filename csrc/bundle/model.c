@@ -35,7 +35,7 @@ static ue_status read_listed(const ue_bundle *bundle, const struct ue_listed_fil
                              struct ue_kept *kept) {
     struct ue_error error = {UE_OK, ""};
     struct ue_checked found;
-    const ue_status status = ue_bundle_read(bundle, file, true, &found, &error);
+    const ue_status status = ue_bundle_read(bundle, file, 0, true, &found, &error);
     *kept = found.kept;
     return status ? ue_encoder_fail(status, "%s", error.text) : UE_OK;
 }

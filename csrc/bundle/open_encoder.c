@@ -8,7 +8,7 @@
 
 #include "encoders/find.h"
 #include "encoders/said.h"
-#include "evidence.h"
+#include "vouched.h"
 #include "model.h"
 #include "speeds.h"
 #include "system/machine.h"
@@ -24,7 +24,7 @@ struct opened {
 struct request {
     const ue_bundle *bundle;
     ue_bundle_engine wanted; /* whole: fields that the caller's lacks are 0 */
-    struct ue_evidence evidence;
+    struct ue_vouched evidence;
     struct ue_machine machine;
     char isa[UE_MACHINE_TEXT];
     struct ue_wish wish;
@@ -232,7 +232,7 @@ static ue_status open_chosen(const struct request *request, ue_encoder *encoder)
     if (request->choice.unverified)
         memcpy(opened->unverified, request->choice.text, sizeof opened->unverified);
     ue_status status = ue_model_read(
-        request->bundle, ue_evidence_file(&request->evidence, &request->bundle->manifest, chosen),
+        request->bundle, ue_vouched_file(&request->evidence, &request->bundle->manifest, chosen),
         chosen.backend, &opened->model);
     if (!status)
         status = load(request, opened);
@@ -252,7 +252,7 @@ ue_status ue_bundle_encoder(const ue_bundle *bundle, const ue_bundle_engine *wan
     if (!status) {
         *encoder = (ue_encoder){.struct_size = sizeof *encoder};
         request->bundle = bundle;
-        ue_evidence_read(&request->evidence, &bundle->manifest);
+        ue_vouched_read(&request->evidence, &bundle->manifest);
         see_machine(request);
         status = choose_installed(request);
     }

@@ -15,13 +15,18 @@
  * which scores, not on their order or on threads. The session's own threads, as many as the encoder
  * has workers, encode the best tiles first while others still come.
  *
- * Errors: a call that fails changes nothing, and ue_session_error has the sentence of the calling
- * thread's last failure. In a process made by fork every call is UE_ENDED.
+ * Errors: a call that fails changes nothing, unless it says so, and ue_session_error has the
+ * sentence of the calling thread's last failure. UE_RUN_FAILED from any call: the encoder failed,
+ * and this session comes to no result. In a process made by fork every call that returns a
+ * ue_status is UE_ENDED; closings only free.
+ *
+ * Structs with a struct_size may grow at their end; ue_tile and ue_session_progress never will.
  */
 #ifndef UNICAS_EDGE_SESSION_H
 #define UNICAS_EDGE_SESSION_H
 
 #include "unicas_edge_bundle.h"
+#include "unicas_edge_colour.h"
 #include "unicas_edge_encoder.h"
 
 #ifdef __cplusplus
@@ -52,26 +57,22 @@ typedef enum ue_tile_status {
 typedef ue_status (*ue_decode)(void *self, const void *bytes, size_t size, uint8_t *rgb,
                                size_t side);
 
-/* How a slide's colours are corrected: corrected = matrix [3][4] x (R, G, B, 1), in grey levels. */
-typedef struct ue_colour {
-    size_t struct_size; /* sizeof(ue_colour) of the caller */
-    const char *mode;   /* what the result calls it: none, white-balance, reinhard, ... */
-    double matrix[12];
-    const char *warning; /* that the result repeats; NULL: none */
-} ue_colour;
-
 typedef struct ue_session_options {
     size_t struct_size;      /* sizeof(ue_session_options) of the caller */
     int64_t width, height;   /* of the slide, in level-0 pixels */
-    double um_px;            /* of a level-0 pixel */
+    double um_px;            /* of a level-0 pixel; within 2 % of a power of two times the bundle's
+                                it is taken as that */
     size_t max_tiles;        /* how many tiles are encoded at most; 0: the bundle's number */
     const ue_colour *colour; /* NULL: colours stay as they are */
-    size_t memory;           /* bytes for pixels that wait; 0: 256 MiB */
+    size_t memory;           /* bytes for pixels that wait, beside a batch for each worker and the
+                                tokens; 0: 256 MiB */
     ue_decode decode;        /* of ue_session_push_jpeg, with `decoder`; NULL: there is none */
     void *decoder;
     /*
      * A file that keeps what a killed process would lose, or NULL. A session that is opened with
-     * one that is there goes on where that one was. Remove it once the result is stored.
+     * one that is there goes on where that one was, if bundle, encoder and options are the same,
+     * name and path among them; else UE_BAD_FILE. Remove it when the result is stored and the
+     * session closed.
      */
     const char *spool;
     /* What the result says of the slide; NULL: nothing. Texts are copied. */
@@ -110,9 +111,10 @@ typedef struct ue_tile {
 } ue_tile;
 
 /*
- * Load a bundle's aggregator and knowledge, for sessions with that encoder. Both outlive the
- * screener, and the screener its sessions. Sessions may run at once: they share the encoder's
- * workers. UE_BAD_OPTIONS for an encoder that is not of the bundle's shape.
+ * Load a bundle's aggregator and knowledge, for sessions with that encoder, whose table is copied;
+ * what it points to, and the bundle, outlive the screener, and the screener its sessions. Sessions
+ * may run at once: they share the encoder's workers. UE_BAD_OPTIONS for an encoder that is not of
+ * the bundle's shape. That it is the bundle's is for the host to see to, as by ue_bundle_encoder.
  */
 UE_API ue_status ue_screener_open(const ue_bundle *bundle, const ue_encoder *encoder,
                                   const ue_aggregator_options *options, ue_screener **screener);
@@ -135,14 +137,19 @@ UE_API ue_status ue_session_origin(const ue_session *session, size_t row, size_t
 
 /*
  * Take in the tile whose top left corner is level-0 (x, y): RGB of the bundle's tile_px, at its
- * um/px. `score` is that of its content: the bytes its JPEG takes, for all tiles of a session, or
- * UE_NO_SCORE for all. Waits while memory is full; UE_BUSY after so many milliseconds, and then
- * the tile was not taken. UE_BAD_TILE: no tile begins there, or it came before. UE_RUN_FAILED: the
- * encoder failed, and this session has no result.
+ * um/px, so that it covers ue_session_step level-0 pixels; what lies past the slide is white. The
+ * pixels are the caller's again when the call returns. `score` is that of its content: the bytes
+ * its JPEG takes, for all tiles of a session, or UE_NO_SCORE for all. Waits while memory is full;
+ * UE_BUSY after so many milliseconds, and then the tile was not taken. UE_BAD_TILE: no tile begins
+ * there, it came before, or more than 65,536 tiles came of fields that are still incomplete: push
+ * fields, rows or columns one by one.
  */
 UE_API ue_status ue_session_push(ue_session *session, const ue_pixels *pixels, int64_t x, int64_t y,
                                  double score, uint32_t milliseconds);
-/* As a JPEG, which `decode` decodes; its size is its score. One that cannot be decoded failed. */
+/*
+ * As a JPEG, which `decode` decodes; its size is its score. One that cannot be decoded failed.
+ * UE_NULL_POINTER where the session has no decoder.
+ */
 UE_API ue_status ue_session_push_jpeg(ue_session *session, const void *bytes, size_t size,
                                       int64_t x, int64_t y, uint32_t milliseconds);
 /* The scanner left the tile out: nothing lies there. */
@@ -160,8 +167,10 @@ UE_API ue_status ue_session_progress_of(ue_session *session, ue_session_progress
 UE_API ue_status ue_session_estimate(ue_session *session, double *probabilities);
 
 /*
- * No more tiles come: encode what is left, and decide. A tile that never came counts as unread.
- * UE_BUSY where it takes longer: call again.
+ * No more tiles come, from now on whatever this returns: encode what is left, and decide. A tile
+ * that never came counts as unread. UE_BUSY where the encoder, or another thread that finishes,
+ * takes longer: call again. UE_BAD_SLIDE: its pixels show another um/px than stated; UE_BAD_BUNDLE:
+ * a file of the bundle changed; UE_OVERFLOW: the logits are not finite.
  */
 UE_API ue_status ue_session_finish(ue_session *session, uint32_t milliseconds);
 /* End everything, for all threads; may be called from any of them, and again. */

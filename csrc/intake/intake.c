@@ -117,6 +117,15 @@ void ue_intake_cancel(ue_intake *intake) {
     ue_unlock(&intake->lock);
 }
 
+bool ue_intake_cancelled(ue_intake *intake) {
+    if (ue_intake_check(intake) != UE_OK)
+        return false;
+    ue_lock(&intake->lock);
+    const bool cancelled = intake->cancelled;
+    ue_unlock(&intake->lock);
+    return cancelled;
+}
+
 ue_status ue_intake_let_go(ue_intake *intake) {
     const ue_status status = ue_intake_check(intake);
     if (status != UE_OK)

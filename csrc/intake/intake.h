@@ -66,6 +66,8 @@ ue_status ue_intake_end(ue_intake *intake);
 ue_status ue_intake_drained(ue_intake *intake, unsigned milliseconds);
 /* End everything, for all threads; may be called from any of them, and again. */
 void ue_intake_cancel(ue_intake *intake);
+/* Whether it was; false in a fork. */
+bool ue_intake_cancelled(ue_intake *intake);
 
 /* Close the spool, so that another session may have it; no token is kept in it any more. */
 ue_status ue_intake_let_go(ue_intake *intake);

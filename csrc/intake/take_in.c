@@ -262,10 +262,10 @@ ue_status ue_intake_end(ue_intake *intake) {
     if (intake->ended)
         status = ue_refuse(UE_ENDED, "the session is finished; open a new one for the next slide");
     else {
-        intake->ended = true;
         status = settle_open(intake);
         if (status == UE_OK)
             status = settle_untouched(intake);
+        intake->ended = status == UE_OK; /* else it may be tried again */
     }
     ue_wake_all(&intake->changed);
     ue_unlock(&intake->lock);

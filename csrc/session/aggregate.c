@@ -71,7 +71,7 @@ static ue_status aggregate(ue_session *session, const float *tokens, size_t coun
     ue_aggregator_describe(session->screener->aggregator, &info);
     ue_status status = ue_aggregator_bag(session->screener->aggregator, count, &bag);
     if (status)
-        return ue_refuse(status, "not enough memory for an estimate");
+        return ue_refuse(status, "an estimate of %zu tiles: %s", count, ue_status_text(status));
     status = ue_aggregator_push(bag, 0, tokens, count, width);
     if (status)
         ue_refuse(status, "%s", ue_aggregator_bag_error(bag));

@@ -3,8 +3,19 @@
 
 #include <string.h>
 
+/* Another thread may finish it just now. */
 static bool is_finished(const ue_session *session) {
-    return session && session->finished;
+    ue_session *own = (ue_session *)session;
+    if (!session || session->process != ue_process())
+        return false;
+    ue_lock(&own->lock);
+    const bool finished = own->finished;
+    ue_unlock(&own->lock);
+    return finished;
+}
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
 }
 
 const char *ue_session_result_json(const ue_session *session) {
@@ -12,20 +23,25 @@ const char *ue_session_result_json(const ue_session *session) {
 }
 
 ue_status ue_session_answer(const ue_session *session, size_t task, ue_answer *answer) {
-    if (!session || !answer)
+    const ue_status status = ue_check_process(session, session ? session->process : 0);
+    if (status)
+        return status;
+    if (!answer)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
-    if (answer->struct_size != sizeof *answer)
-        return ue_refuse(UE_BAD_OPTIONS, "struct_size is not that of this version's answer");
+    if (answer->struct_size < sizeof(size_t) || answer->struct_size % sizeof(void *))
+        return ue_refuse(UE_BAD_OPTIONS, "struct_size is not that of an answer");
     if (!is_finished(session))
         return ue_refuse(UE_BUSY, "finish the session first");
     const struct ue_manifest *manifest = &session->screener->bundle->manifest;
     const struct ue_task *tasks = manifest->tasks.items;
     if (task >= manifest->tasks.count)
         return ue_refuse(UE_BAD_SIZE, "the bundle has %zu tasks", manifest->tasks.count);
-    answer->name = tasks[task].name.bytes;
-    answer->decision = session->verdict.tasks[task].decision;
-    answer->probability = session->verdict.tasks[task].probability;
-    answer->threshold = tasks[task].threshold;
+    ue_answer full = {.struct_size = least(answer->struct_size, sizeof full),
+                      .name = tasks[task].name.bytes,
+                      .decision = session->verdict.tasks[task].decision,
+                      .probability = session->verdict.tasks[task].probability,
+                      .threshold = tasks[task].threshold};
+    memcpy(answer, &full, full.struct_size);
     return UE_OK;
 }
 

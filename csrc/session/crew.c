@@ -48,7 +48,8 @@ static void give_up(ue_session *session, ue_status status, const char *why) {
 
 static ue_status encode(ue_session *session, struct batch *batch) {
     ue_screener *screener = session->screener;
-    ue_screener_enter(screener);
+    if (!ue_screener_enter(screener, session->intake))
+        return UE_ENDED;
     const double begin = ue_seconds();
     const ue_status status = ue_encoder_encode(&screener->encoder, batch->planes, batch->tokens);
     const double seconds = ue_seconds() - begin;
@@ -57,7 +58,7 @@ static ue_status encode(ue_session *session, struct batch *batch) {
     session->busy_seconds += seconds;
     ue_unlock(&session->lock);
     if (status)
-        give_up(session, status, ue_encoder_error());
+        give_up(session, UE_RUN_FAILED, ue_encoder_error()); /* whatever status a host gave */
     return status;
 }
 

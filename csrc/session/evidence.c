@@ -39,6 +39,7 @@ static ue_status list_records(ue_session *session, struct ue_found *found) {
 
 static ue_status list_tokens(ue_session *session, struct ue_found *found) {
     const size_t planned = found->planned_count;
+    size_t wanted = 0;
     uint8_t *has = calloc(planned + 1, 1);
     found->encoded = calloc(planned + 1, sizeof *found->encoded);
     ue_status status = has && found->encoded
@@ -50,6 +51,11 @@ static ue_status list_tokens(ue_session *session, struct ue_found *found) {
     free(has);
     if (status)
         return status;
+    for (size_t k = 0; k < planned; k++)
+        wanted += found->status[found->planned[k]] == UE_TILE_ENCODED;
+    if (found->encoded_count != wanted)
+        return ue_refuse(UE_RUN_FAILED, "%zu tiles should have a token, and %zu have one", wanted,
+                         found->encoded_count);
     if (found->encoded_count > session->capacity)
         return ue_refuse(UE_BAD_SIZE, "%zu tiles, and a bag holds %zu; lower max_tiles",
                          found->encoded_count, session->capacity);
@@ -64,9 +70,9 @@ static const char *cause_of(const ue_session *session, uint32_t cell) {
     for (size_t k = 0; k < session->causes_count; k++)
         if (session->causes[k].cell == cell)
             return session->causes[k].text;
-    return session->options.spool ? "could not be read; why is not known, as the program was "
-                                    "started again since"
-                                  : NULL;
+    return session->resumed ? "could not be read; why is not known, as the program was "
+                              "started again since"
+                            : NULL;
 }
 
 /* Under the session's lock. */

@@ -97,25 +97,43 @@ static ue_status finish(ue_session *session, uint32_t milliseconds) {
     session->timings[0] = ue_seconds() - session->opened;
     session->timings[1] = session->busy_seconds;
     status = decide(session);
-    if (!status)
-        status = ue_bundle_check_unchanged(session->screener->bundle)
-                     ? ue_refuse(UE_BAD_BUNDLE, "a file of the bundle changed while the slide was "
-                                                "screened; open the bundle again")
-                     : UE_OK;
-    session->finished = !status;
+    if (!status && ue_bundle_check_unchanged(session->screener->bundle))
+        status = ue_refuse(UE_BAD_BUNDLE, "a file of the bundle changed while the slide was "
+                                          "screened; open the bundle again");
     if (status)
         clear(session);
     return status;
 }
 
+/* Whether it is this thread's to finish. UE_BUSY: another thread takes longer than that. */
+static ue_status take_turn(ue_session *session, uint32_t milliseconds, bool *mine) {
+    const double end = ue_seconds() + milliseconds / 1e3;
+    ue_status status = UE_OK;
+    ue_lock(&session->lock);
+    while (session->finishing && !status) {
+        if (milliseconds != UE_FOREVER && ue_seconds() >= end)
+            status = ue_refuse(UE_BUSY, "another thread finishes the session");
+        else
+            ue_wait_for(&session->changed, &session->lock, POLL_MS);
+    }
+    *mine = !status && !session->finished;
+    session->finishing |= *mine;
+    ue_unlock(&session->lock);
+    return status;
+}
+
 ue_status ue_session_finish(ue_session *session, uint32_t milliseconds) {
+    bool mine;
     ue_status status = ue_session_check(session);
-    if (status)
+    if (!status)
+        status = take_turn(session, milliseconds, &mine);
+    if (status || !mine)
         return status;
-    if (!ue_try_lock(&session->finishing))
-        return ue_refuse(UE_BUSY, "another thread finishes the session");
-    if (!session->finished)
-        status = finish(session, milliseconds);
-    ue_unlock(&session->finishing);
+    status = finish(session, milliseconds);
+    ue_lock(&session->lock);
+    session->finished = !status;
+    session->finishing = false;
+    ue_wake_all(&session->changed);
+    ue_unlock(&session->lock);
     return status;
 }

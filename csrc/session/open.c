@@ -48,9 +48,9 @@ static double snapped(double downsample) {
     return fabs(downsample / power - 1) <= snap ? power : downsample;
 }
 
-static bool all_finite(const double *numbers, size_t count) {
+static bool all_possible(const double *numbers, size_t count) {
     for (size_t k = 0; k < count; k++)
-        if (!isfinite(numbers[k]))
+        if (!(fabs(numbers[k]) <= 1e6))
             return false;
     return true;
 }
@@ -85,11 +85,13 @@ static ue_status frame(ue_session *session, const ue_session_options *options) {
     if (!ue_grid_of(options->width, options->height, (double)tile->size_px * session->downsample,
                     (size_t)tile->field_tiles, &session->grid))
         return ue_refuse(UE_BAD_OPTIONS, "the slide has more than %d tiles", UE_MAX_GRID_TILES);
-    if (!all_finite(colour, 12))
-        return ue_refuse(UE_BAD_OPTIONS, "the colour matrix is not finite");
+    if (!all_possible(colour, 12))
+        return ue_refuse(UE_BAD_OPTIONS, "the colour matrix is not possible");
     memcpy(session->colour, colour, sizeof session->colour);
     fold(session, manifest);
-    const size_t asked = options->max_tiles ? options->max_tiles : (size_t)tile->max_tiles;
+    size_t asked = options->max_tiles ? options->max_tiles : (size_t)tile->max_tiles;
+    if (asked != UE_ALL_TILES && asked > UE_MAX_GRID_TILES)
+        asked = UE_MAX_GRID_TILES;
     const size_t cells = session->grid.rows * session->grid.cols;
     session->max_tiles = asked == UE_ALL_TILES ? 0 : asked;
     session->capacity = asked < cells ? asked : cells;
@@ -108,10 +110,12 @@ static void add(struct ue_sha256 *hash, const char *text) {
 static void key_of(const ue_session *session, uint8_t key[32]) {
     const ue_encoder *encoder = &session->screener->encoder;
     const double um_px = session->options.um_px;
+    const uint32_t version = ue_version();
     struct ue_sha256 hash;
     char hex[UE_SHA256_HEX];
     unsigned byte;
     ue_sha256_start(&hash);
+    ue_sha256_add(&hash, &version, sizeof version);
     add(&hash, session->screener->bundle->sha256);
     add(&hash, encoder->name);
     add(&hash, encoder->version);
@@ -172,8 +176,13 @@ static ue_status fill(ue_session *session, const ue_session_options *options) {
                          session->capacity);
     const ue_intake_options taken = intake_options(session);
     status = ue_intake_open(&taken, &session->intake);
-    session->options.spool = options->spool ? "" : NULL; /* the path is the caller's */
-    return status ? status : ue_crew_start(session);
+    session->options.spool = NULL; /* the path is the caller's */
+    if (status)
+        return status;
+    ue_session_progress progress = {0};
+    ue_intake_progress_of(session->intake, &progress);
+    session->resumed = progress.seen > 0;
+    return ue_crew_start(session);
 }
 
 static ue_session *session_for(ue_screener *screener, const ue_session_options *options) {
@@ -185,12 +194,21 @@ static ue_session *session_for(ue_screener *screener, const ue_session_options *
     session->process = ue_process();
     session->opened = ue_seconds();
     if (!ue_mutex_init(&session->lock)) {
-        if (!ue_mutex_init(&session->finishing))
+        if (!ue_condition_init(&session->changed))
             return session;
         ue_mutex_destroy(&session->lock);
     }
     free(session);
     return NULL;
+}
+
+/* Options of an older program are shorter; what they lack is zero. */
+static bool read_struct(void *out, size_t size, const void *given, size_t given_size) {
+    memset(out, 0, size);
+    if (given_size < sizeof(size_t) || given_size > size || given_size % sizeof(void *))
+        return false;
+    memcpy(out, given, given_size);
+    return true;
 }
 
 ue_status ue_session_open(ue_screener *screener, const ue_session_options *options,
@@ -199,13 +217,21 @@ ue_status ue_session_open(ue_screener *screener, const ue_session_options *optio
         *out = NULL;
     if (!screener || !options || !out)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
-    if (options->struct_size != sizeof *options ||
-        (options->colour && options->colour->struct_size != sizeof *options->colour))
-        return ue_refuse(UE_BAD_OPTIONS, "struct_size is not that of this version's options");
-    ue_session *session = session_for(screener, options);
+    ue_status status = ue_check_process(screener, screener->process);
+    if (status)
+        return status;
+    ue_session_options known;
+    ue_colour colour;
+    if (!read_struct(&known, sizeof known, options, options->struct_size) ||
+        (known.colour &&
+         !read_struct(&colour, sizeof colour, known.colour, known.colour->struct_size)))
+        return ue_refuse(UE_BAD_OPTIONS,
+                         "struct_size of the options is not one that this version knows");
+    known.colour = known.colour ? &colour : NULL;
+    ue_session *session = session_for(screener, &known);
     if (!session)
         return ue_refuse(UE_NO_MEMORY, "not enough memory for the session");
-    const ue_status status = fill(session, options);
+    status = fill(session, &known);
     if (status)
         ue_session_close(session);
     else
@@ -214,21 +240,6 @@ ue_status ue_session_open(ue_screener *screener, const ue_session_options *optio
 }
 
 /* ---- closing --------------------------------------------------------------------------------- */
-
-ue_status ue_session_check(ue_session *session) {
-    ue_status status = ue_check_process(session, session ? session->process : 0);
-    if (status)
-        return status;
-    ue_lock(&session->lock);
-    if (session->failure.status)
-        status = ue_refuse(session->failure.status, "%s", session->failure.text);
-    ue_unlock(&session->lock);
-    return status;
-}
-
-const char *ue_session_error(void) {
-    return ue_intake_error();
-}
 
 void ue_session_cancel(ue_session *session) {
     if (session)
@@ -259,7 +270,7 @@ void ue_session_close(ue_session *session) {
         if (session->intake)
             ue_intake_cancel(session->intake);
         ue_crew_join(session);
-        ue_mutex_destroy(&session->finishing);
+        ue_condition_destroy(&session->changed);
         ue_mutex_destroy(&session->lock);
     }
     free_parts(session);

@@ -6,14 +6,22 @@
 
 #include "bundle/files.h"
 
+/* How long a thread waits before it looks whether its session was cancelled. */
+enum { POLL_MS = 50 };
+/* Of a knowledge: the covariance of tokens of 4096 has 64 MiB. */
+static const uint64_t most_knowledge_bytes = (uint64_t)68 << 20;
+
 /* ---- the encoder's workers ------------------------------------------------------------------- */
 
-void ue_screener_enter(ue_screener *screener) {
+bool ue_screener_enter(ue_screener *screener, ue_intake *intake) {
+    bool wanted;
     ue_lock(&screener->lock);
-    while (screener->running >= screener->encoder.workers)
-        ue_wait(&screener->freed, &screener->lock);
-    screener->running++;
+    while ((wanted = !ue_intake_cancelled(intake)) &&
+           screener->running >= screener->encoder.workers)
+        ue_wait_for(&screener->freed, &screener->lock, POLL_MS);
+    screener->running += wanted;
     ue_unlock(&screener->lock);
+    return wanted;
 }
 
 void ue_screener_leave(ue_screener *screener) {
@@ -30,7 +38,8 @@ static ue_status check(const ue_bundle *bundle, const ue_encoder *encoder) {
         return ue_refuse(UE_BAD_BUNDLE, "the bundle was not opened");
     const struct ue_manifest *manifest = &bundle->manifest;
     if (encoder->struct_size < sizeof *encoder || !encoder->encode || !encoder->batch ||
-        encoder->batch > UE_MAX_BATCH || !encoder->workers || encoder->workers > UE_MAX_WORKERS)
+        encoder->batch > UE_MAX_BATCH || !encoder->workers || encoder->workers > UE_MAX_WORKERS ||
+        encoder->batch > SIZE_MAX / 12 / manifest->tile.crop_px / manifest->tile.crop_px)
         return ue_refuse(UE_BAD_OPTIONS, "the encoder's table is not possible; open it first");
     if (encoder->crop != manifest->tile.crop_px || encoder->width != manifest->encoder.width ||
         (unsigned)encoder->dtype != manifest->input.dtype)
@@ -58,8 +67,8 @@ static ue_status load_knowledge(ue_screener *screener) {
     struct ue_checked found;
     if (!spec->given)
         return UE_OK;
-    ue_status status =
-        ue_bundle_read(screener->bundle, listed(manifest, spec->file), true, &found, &error);
+    ue_status status = ue_bundle_read(screener->bundle, listed(manifest, spec->file),
+                                      most_knowledge_bytes, true, &found, &error);
     if (!status) {
         status = ue_knowledge_load(&screener->knowledge, spec, (size_t)manifest->encoder.width,
                                    found.kept.bytes, found.kept.size, &error);
@@ -84,6 +93,7 @@ static ue_screener *made(const ue_bundle *bundle, const ue_encoder *encoder) {
         return NULL;
     screener->bundle = bundle;
     screener->encoder = *encoder;
+    screener->process = ue_process();
     if (!ue_mutex_init(&screener->lock)) {
         if (!ue_condition_init(&screener->freed))
             return screener;
@@ -118,7 +128,9 @@ void ue_screener_close(ue_screener *screener) {
         return;
     ue_aggregator_destroy(screener->aggregator);
     ue_knowledge_free(&screener->knowledge);
-    ue_condition_destroy(&screener->freed);
-    ue_mutex_destroy(&screener->lock);
+    if (screener->process == ue_process()) { /* in a fork a thread that is not there may wait */
+        ue_condition_destroy(&screener->freed);
+        ue_mutex_destroy(&screener->lock);
+    }
     free(screener);
 }

@@ -22,6 +22,7 @@ struct ue_screener {
     ue_mutex lock;
     ue_condition freed;
     size_t running; /* encodings: never more than the encoder has workers */
+    long process;
 };
 
 /* Texts that a session was opened with, copied. */
@@ -73,11 +74,13 @@ struct ue_session {
 
     ue_mutex lock; /* of what follows */
     struct ue_error failure;
+    bool resumed; /* from a spool */
     double opened, busy_seconds;
     struct ue_cause *causes;
     size_t causes_count, causes_room;
 
-    ue_mutex finishing; /* held while one thread finishes */
+    ue_condition changed; /* of the next two */
+    bool finishing;       /* a thread finishes it */
     bool finished;
     double timings[3]; /* tiles, encode, aggregate: seconds */
     struct ue_found found;
@@ -87,14 +90,19 @@ struct ue_session {
 
 /* UE_NULL_POINTER, UE_ENDED in a fork, or what stopped the encoder. */
 ue_status ue_session_check(ue_session *session);
+/* A status of the intake, or why it ended. */
+ue_status ue_session_why(ue_session *session, ue_status status);
 
 /* crew.c: the session's own threads. */
 ue_status ue_crew_start(ue_session *session);
 /* Wait until they ended, which they do when the intake is cancelled or has nothing left. */
 void ue_crew_join(ue_session *session);
 
-/* screener.c: wait until the encoder has a worker for the calling thread, and give it back. */
-void ue_screener_enter(ue_screener *screener);
+/*
+ * screener.c: wait until the encoder has a worker for the calling thread; false where the intake
+ * was cancelled meanwhile. Then give it back.
+ */
+bool ue_screener_enter(ue_screener *screener, ue_intake *intake);
 void ue_screener_leave(ue_screener *screener);
 
 /* aggregate.c: the logits of tokens that lie in a bag. */

@@ -51,7 +51,7 @@ static void decide(struct ue_verdict *verdict, const struct ue_context *context,
         judged->probability =
             ue_probability(evidence->logits + k * evidence->most_classes, tasks[k].classes.count,
                            (size_t)tasks[k].positive, tasks[k].temperature);
-        if (!verdict->reasons.count)
+        if (!verdict->reasons.count && !isnan(judged->probability))
             judged->decision =
                 judged->probability >= tasks[k].threshold ? UE_POSITIVE : UE_NEGATIVE;
     }

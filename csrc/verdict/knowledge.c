@@ -46,7 +46,6 @@ static bool factorise(double *matrix, size_t width) {
     return true;
 }
 
-/* The whitened distance of any token is finite only where the last pivot did not vanish. */
 static bool is_finite(const double *numbers, size_t count) {
     for (size_t k = 0; k < count; k++)
         if (!isfinite(numbers[k]))

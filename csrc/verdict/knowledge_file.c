@@ -45,7 +45,7 @@ static ue_status take(const struct ue_safetensors *file, const struct part *part
     const struct ue_tensor *tensor = ue_safetensors_find(file, part->name);
     if (!tensor)
         return wrong(part->name, "is missing", error);
-    if (tensor->dtype > UE_DTYPE_BF16 || !has_shape(tensor, &part->shape))
+    if (tensor->dtype > UE_DTYPE_F16 || !has_shape(tensor, &part->shape))
         return wrong(part->name, "has another shape or type than it must", error);
     const size_t size = ue_dtype_size(tensor->dtype);
     for (size_t k = 0; k < part->count; k++) {

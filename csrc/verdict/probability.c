@@ -2,11 +2,12 @@
 
 #include "verdict.h"
 
+/* The largest logit is taken off first, so that no temperature makes two infinities of two. */
 double ue_probability(const float *logits, size_t classes, size_t positive, double temperature) {
     double most = -INFINITY, sum = 0;
     for (size_t k = 0; k < classes; k++)
-        most = fmax(most, (double)logits[k] / temperature);
+        most = fmax(most, (double)logits[k]);
     for (size_t k = 0; k < classes; k++)
-        sum += exp((double)logits[k] / temperature - most);
-    return exp((double)logits[positive] / temperature - most) / sum;
+        sum += exp(((double)logits[k] - most) / temperature);
+    return exp(((double)logits[positive] - most) / temperature) / sum;
 }

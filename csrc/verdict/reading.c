@@ -64,6 +64,8 @@ static void read_one(struct ue_reading *reading, const struct ue_knowledge *know
 
 static int by_size(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
+    if (isnan(x) || isnan(y))
+        return isnan(x) - isnan(y); /* last, so that the order is one */
     return (x > y) - (x < y);
 }
 

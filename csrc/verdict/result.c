@@ -40,7 +40,8 @@ static void write_failures(struct ue_json_out *out, const struct ue_verdict *ver
         ue_out_open(out, '{');
         whole(out, "x", verdict->tiles[k].x);
         whole(out, "y", verdict->tiles[k].y);
-        string(out, "cause", cause ? cause : "never pushed");
+        const bool came = evidence->status[evidence->planned[k]] != UE_TILE_UNSEEN;
+        string(out, "cause", cause ? cause : came ? "could not be read" : "never pushed");
         ue_out_close(out, '}');
         listed++;
     }

@@ -74,8 +74,8 @@ static void say_how(struct ue_text *how, const struct ue_evidence *evidence, siz
 /* A scan of a part of the preparation needs its share. */
 static void need(struct ue_squamous *squamous, const struct ue_context *context) {
     const struct ue_knowledge_spec *spec = &context->manifest->knowledge;
-    const double side = context->um_px / 1e3;
-    const double scanned = (double)context->width * (double)context->height * side * side;
+    const double area = context->um_px * context->um_px; /* of a pixel, in square micrometres */
+    const double scanned = (double)context->width * (double)context->height * area / 1e6;
     const double share = fmin(1, scanned / spec->preparation_mm2);
     squamous->needed = (int64_t)ceil((double)spec->min_squamous_cells * share - 1e-9);
     ue_text_print(&squamous->asked, "%s on a preparation of %s mm2",
@@ -95,7 +95,7 @@ void ue_count_squamous(struct ue_squamous *squamous, const struct ue_context *co
         seen += evidence->reading->cells[k];
     if (others && scores)
         seen += elsewhere(seen, context, evidence, scores);
-    squamous->estimate = seen < 9e18 ? (int64_t)rint(seen) : INT64_MAX;
+    squamous->estimate = !(seen >= 0) ? 0 : seen < 9e18 ? (int64_t)rint(seen) : INT64_MAX;
     say_how(&squamous->how, evidence, others, scores, context->manifest->knowledge.cell_error);
     need(squamous, context);
 }

@@ -1,4 +1,5 @@
 /* The table of a slide's planned tiles. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -50,7 +51,8 @@ bool ue_judge_focus(ue_tile *tiles, size_t count, double floor) {
         if (tiles[k].token >= 0)
             all[encoded++] = sharpness(&tiles[k]);
     const double usual = ue_median(all, encoded);
-    const float least = (float)(focus_share * usual > floor ? focus_share * usual : floor);
+    const double wanted = focus_share * usual > floor ? focus_share * usual : floor;
+    const float least = wanted < (double)FLT_MAX ? (float)wanted : INFINITY;
     for (size_t k = 0; k < count; k++)
         tiles[k].in_focus = tiles[k].token >= 0 && sharpness(&tiles[k]) >= least;
     free(all);

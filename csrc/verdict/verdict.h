@@ -115,7 +115,7 @@ void ue_fill_tiles(ue_tile *tiles, const struct ue_context *context,
 bool ue_judge_focus(ue_tile *tiles, size_t count, double floor);
 void ue_count_tiles(struct ue_counts *counts, const ue_tile *tiles, size_t planned);
 
-/* pixels.c: what the pixels alone say against the slide. */
+/* pixel_reasons.c: what the pixels alone say against the slide. */
 void ue_pixel_reasons(struct ue_reasons *reasons, const struct ue_context *context,
                       const struct ue_evidence *evidence, const struct ue_counts *counts);
 /* The share of all tiles, planned or not, that failed or never came. */
@@ -125,7 +125,7 @@ double ue_unread_share(const struct ue_evidence *evidence, size_t cells);
 void ue_count_squamous(struct ue_squamous *squamous, const struct ue_context *context,
                        const struct ue_evidence *evidence);
 
-/* tokens.c: what the tokens say against it. */
+/* token_reasons.c: what the tokens say against it. */
 void ue_token_reasons(struct ue_reasons *reasons, const struct ue_context *context,
                       const struct ue_reading *reading, const struct ue_squamous *squamous);
 

@@ -49,7 +49,7 @@ def bundle_at(folder, weights=None, tasks=None, **changes):
     return Bundle.load(with_knowledge(PLAIN, folder, weights, tasks, **changes))
 
 
-@pytest.mark.parametrize("max_tiles", [20, 48])
+@pytest.mark.parametrize("max_tiles", [20, 40])
 def test_pushing_gives_the_bits_the_file_gave(sample, halved, tmp_path, max_tiles):
     bundle = bundle_at(tmp_path / "b", halved, {"conformal": CONFORMAL}, min_squamous_cells=100)
     with Screener(bundle, Options(max_tiles=max_tiles, colour="none")) as screener:

@@ -48,7 +48,7 @@ def some(data, count, seed=0):
 def test_heads_know_the_cells_they_were_made_of(bundle, data_dir, head, folder, layout, positive):
     side = 128 if layout == "cric" else 100
     data = regions_data.load(layout, data_dir / folder, side)
-    data = some(data.against_rest([positive]) if positive else data, 30)
+    data = some(data.against_rest([positive]) if positive else data, 20)
     with RegionClassifier(bundle, [head]) as classifier:
         shares = classifier.classify(data.images())[head]
     if len(data.classes) == 2:

@@ -15,7 +15,9 @@ from pathlib import Path
 from tests.support.places import ROOT
 
 INCLUDE = ROOT / "csrc/include"
-HEADERS = tuple(f"unicas_edge{part}.h" for part in ("", "_encoder", "_bundle", "_session"))
+HEADERS = tuple(
+    f"unicas_edge{part}.h" for part in ("", "_colour", "_encoder", "_bundle", "_session")
+)
 INCLUDES = "".join(f'#include "{name}"\n' for name in HEADERS)
 PROMISED = ROOT / "csrc/abi.txt"
 

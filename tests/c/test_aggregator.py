@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.c_objects import compiled, shared_folder
 from tests.support.dense_aggregator import config_of, weights_of
 from tests.support.numpy_aggregator import Aggregator as Oracle
 from tests.support.places import ROOT
@@ -86,40 +86,33 @@ def find_compiler():
     return found
 
 
+def check_links(cc, flags, folder):
+    """Skip where the compiler lacks a sanitizer's library."""
+    trivial = folder / "trivial.c"
+    trivial.write_text("int main(void) { return 0; }\n")
+    command = [cc, *flags, trivial, "-o", folder / "trivial"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"{cc} cannot link {' '.join(flags)}")
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """Compile C cases with the library's sources, each once a set of flags and two at a time."""
-    objects, programs = {}, {}
-
-    def compile_all(cc, flags, sources):
-        folder = tmp_path_factory.mktemp("objects")
-        trivial = folder / "trivial.c"
-        trivial.write_text("int main(void) { return 0; }\n")
-        command = [cc, *flags, trivial, "-o", folder / "trivial"]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip(f"{cc} cannot link {' '.join(flags)}")
-        # the largest first, and no two of one name in one folder
-        largest = sorted(sources, key=lambda path: path.name != "kernels.c")
-        made = {path: folder / f"{number}.o" for number, path in enumerate(largest)}
-        with ThreadPoolExecutor(2) as pool:
-            jobs = [
-                pool.submit(run, cc, *STRICT, *flags, "-c", path, "-o", out)
-                for path, out in made.items()
-            ]
-            for job in jobs:
-                job.result()
-        return list(made.values())
+    """Link C cases with the library's sources, which are compiled once for each set of flags."""
+    programs = {}
 
     def build(case, flags, *, cc=None, sources=SOURCES, link=()):
         cc = cc or find_compiler()
-        key = (cc, tuple(flags), tuple(sources))
-        if key not in objects:
-            objects[key] = compile_all(cc, flags, sources)
-        if (case, key) not in programs:
-            program = tmp_path_factory.mktemp("program") / Path(case).stem
-            run(cc, *STRICT, *flags, CASES / case, *objects[key], *link, "-lm", "-o", program)
-            programs[case, key] = program
-        return programs[case, key]
+        key = (case, cc, tuple(flags), tuple(sources))
+        if key not in programs:
+            folder = tmp_path_factory.mktemp("program")
+            check_links(cc, flags, folder)
+            command, shared = [cc, *STRICT, *flags], shared_folder(tmp_path_factory)
+            hashing = [path for path in sources if path.name == "sha256.c"]
+            objects = compiled(shared, command, [path for path in sources if path not in hashing])
+            objects += compiled(shared, [*command, "-O2"], hashing)  # of whole bundles
+            programs[key] = folder / Path(case).stem
+            run(*command, CASES / case, *objects, *link, "-lm", "-o", programs[key])
+        return programs[key]
 
     return build
 

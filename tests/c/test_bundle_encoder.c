@@ -12,7 +12,7 @@
  * HAS is a letter for each backend, 1 where it is installed.
  */
 #define _DEFAULT_SOURCE
-#include "bundle/evidence.h"
+#include "bundle/vouched.h"
 #include "bundle/state.h"
 #include "check.h"
 #include "system/machine.h"
@@ -69,7 +69,7 @@ static void open_bundle(void) {
 }
 
 static void choose(void) {
-    struct ue_evidence *evidence = calloc(1, sizeof *evidence);
+    struct ue_vouched *evidence = calloc(1, sizeof *evidence);
     struct ue_choice choice;
     struct ue_machine machine = {.isa = NULL};
     char isa[UE_MACHINE_TEXT];
@@ -79,11 +79,11 @@ static void choose(void) {
     machine.isa = isa;
     for (size_t k = 0; k < UE_BACKENDS; k++)
         machine.has[k] = words[4][k] == '1';
-    ue_evidence_read(evidence, &bundle->manifest);
+    ue_vouched_read(evidence, &bundle->manifest);
     const ue_status status = ue_choose(&evidence->forms, &machine, &wish, &choice);
     printf("%d\t%s\t%s\t%s\t%d\t%s\n", (int)status, ue_backend_name(choice.chosen.backend),
            ue_precision_name(choice.chosen.precision),
-           ue_evidence_file(evidence, &bundle->manifest, choice.chosen).bytes, choice.unverified,
+           ue_vouched_file(evidence, &bundle->manifest, choice.chosen).bytes, choice.unverified,
            choice.text);
     free(evidence);
 }

@@ -92,10 +92,8 @@ PLACES = list(places(FULL))
 @pytest.fixture(scope="module")
 def in_c(build, tmp_path_factory):
     """Ask one running program about a manifest: "ok" or its sentence."""
-    flags = [*SANITIZERS, *SOURCES]
-    with subprocess.Popen(
-        [build("test_manifest.c", *flags)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as running:
+    program = build("test_manifest.c", *SANITIZERS, more=SOURCES)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
 
         def ask(text):
             running.stdin.write(struct.pack("=Q", len(text)) + text)

@@ -85,6 +85,9 @@ def test_the_wheel_carries_the_library(compiler, tmp_path):
     archive = made("build_sdist", sources)
     shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
     (unpacked,) = (tmp_path / "unpacked").iterdir()
+    recipe = unpacked / "setup.py"
+    quick = recipe.read_text().replace('"-O3"', '"-O0"')  # how fast it is, is not asked here
+    recipe.write_text(quick)
     wheel = made("build_wheel", unpacked)
     assert "cp311-abi3" in wheel.name
     with zipfile.ZipFile(wheel) as file:

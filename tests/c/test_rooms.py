@@ -15,6 +15,7 @@ ALLOWED = {
     "system": set(),
     "formats": {"system"},
     "pixels": {"system"},
+    "colour": {"system"},
     "aggregator/kernels": {"system"},
     "aggregator": {"aggregator/kernels", "formats", "system"},
     "bundle": {"aggregator", "encoders", "formats", "system"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "encoders": {"system"},
 }
 #: The public headers, which every room may include.
-PUBLIC = {f"unicas_edge{part}.h" for part in ("", "_bundle", "_encoder", "_session")}
+PUBLIC = {f"unicas_edge{part}.h" for part in ("", "_bundle", "_colour", "_encoder", "_session")}
 #: Instruction sets, and the header that is included in their stead.
 PARTS = {"x86", "arm"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 from tests.c.test_aggregator import ADDRESS, THREAD, build
 from tests.support.encoder_program import LINK, environment, library
 from tests.support.knowledge_case import KINDS, change_manifest, weights_for, with_knowledge
+from tests.support.places import ROOT
 from unicas_edge.bundle import Bundle
+from unicas_edge.config import include_dir
+from unicas_edge.config import library as library_of_package
 from unicas_edge.engines import EngineOptions, open_encoder
 from unicas_edge.screening.session import Session
 
@@ -268,6 +272,36 @@ def test_a_spool_of_another_bundle_is_refused(run, knowing, untrained_bundle, tm
     code, said = run(untrained_bundle.root, rows, spool=spool)
     assert code == 4
     assert "another" in said
+
+
+# ---- other ends ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [ADDRESS, THREAD])
+def test_sessions_end_otherwise(build, environment, flags):
+    """Cancelled, finished by three threads, with a broken encoder, forked."""
+    program = build("test_session_lives.c", flags, link=LINK)
+    done = subprocess.run(
+        [program, Bundle.load().root], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_valgrind_finds_nothing(tmp_path):
+    """As shipped: the library beside the package, the embedded bundle, two threads."""
+    valgrind, cc = shutil.which("valgrind"), shutil.which("gcc")
+    if not valgrind or not cc:
+        pytest.skip("no valgrind, or no gcc: apt-get install valgrind gcc")
+    flags = ["-std=c11", "-g", f"-I{include_dir()}", f"-I{ROOT / 'tests/c'}"]
+    linked = [library_of_package(), f"-Wl,-rpath,{library_of_package().parent}", "-lpthread", "-lm"]
+    source = ROOT / "tests/c/test_session.c"
+    subprocess.run([cc, *flags, source, *linked, "-o", tmp_path / "host"], check=True)
+    tiles = store(drawn(own_scores), tmp_path / "tiles")
+    asked = ["--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"]
+    how = [tmp_path / "host", Bundle.load().root, tiles, 2, WIDTH, HEIGHT, UM_PX, 20, "-", "-", "-"]
+    command = [valgrind, "-q", *asked, *map(str, how)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- any calls in any order ---------------------------------------------------------------------

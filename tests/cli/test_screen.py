@@ -45,7 +45,7 @@ def call(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def screen(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    return call("screen", *arguments, "--max-tiles", 64, **options)
+    return call("screen", *arguments, "--max-tiles", 40, **options)
 
 
 def slide_events(text: str) -> list[dict]:

@@ -12,6 +12,7 @@ from schemathesis.specs.openapi import checks as openapi
 from tests.support.fake_encoder import FakeEncoder
 from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
+from unicas_edge.errors import EngineError
 from unicas_edge.serve.app import make_app
 from unicas_edge.serve.models import Models
 from unicas_edge.serve.registry import Registry
@@ -27,12 +28,28 @@ CHECKS = [
 ]
 
 
+@schemathesis.serializer("application/vnd.unicas-edge.tiles", "multipart/related")
+def as_it_is(_, value):
+    """Bodies that are bytes: whatever schemathesis makes of them."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+class Nobody:
+    """Who screens nothing of DICOMweb."""
+
+    def ready(self):
+        raise EngineError("there is no engine")
+
+    def close(self):
+        """Have nothing to end."""
+
+
 @pytest.fixture(scope="module")
 def service(untrained_bundle: Bundle):
     encoder = FakeEncoder(untrained_bundle.manifest.encoder.width, batch_size=4)
     models = Models(untrained_bundle, encoder, Aggregator.load(untrained_bundle), None)
     registry = Registry(models, Limits(sessions=2, idle_seconds=0))
-    yield schemathesis.openapi.from_asgi("/openapi.json", make_app(registry, None))
+    yield schemathesis.openapi.from_asgi("/openapi.json", make_app(registry, None, Nobody()))
     registry.close()
 
 

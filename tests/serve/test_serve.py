@@ -8,10 +8,12 @@ import re
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -229,7 +231,8 @@ def test_a_message_without_a_length_is_bounded_too(client):
 def test_a_client_that_stops_in_a_body_is_not_waited_for(models, monkeypatch, path, ends):
     monkeypatch.setattr("unicas_edge.serve.body.SECONDS", 0.05)
     monkeypatch.setattr("unicas_edge.serve.pixels.SECONDS", 0.05)
-    app, answers = make_app(Registry(models, Limits()), None), []
+    registry, answers = Registry(models, Limits()), []
+    app = make_app(registry, None)
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
@@ -253,7 +256,10 @@ def test_a_client_that_stops_in_a_body_is_not_waited_for(models, monkeypatch, pa
     begin = time.monotonic()
     asyncio.run(app(about | {"raw_path": path.encode(), "http_version": "1.1"}, receive, send))
     assert time.monotonic() - begin < 30
-    assert answers[0]["status"] in {408, 413}
+    assert answers[0]["status"] == {"hang": 408, "gone": 400}[ends]
+    counted = TestClient(app).get("/metrics").text
+    assert f'unicas_edge_refused_total{{status="{answers[0]["status"]}"}} 1.0' in counted
+    registry.close()
 
 
 def test_a_session_is_its_client_s_alone(client):
@@ -409,7 +415,7 @@ def test_the_command_serves_a_socket_and_ends_gracefully(tmp_path):
 
 def test_the_guide_s_client_runs_as_it_stands():
     text = (ROOT / "docs/guide/serve.md").read_text()
-    snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    snippet, shared = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     service = begin("--port", 0)
     try:
         base = wait_for("listening", service).split()[-1]
@@ -417,6 +423,14 @@ def test_the_guide_s_client_runs_as_it_stands():
         exec(snippet.replace("http://127.0.0.1:8470", base), names)
         assert names["result"]["slide"]["name"] == "slide 7"
         assert names["result"]["coverage"]["encoded"] == 3
+        head = struct.pack("<IIqqd", 1, 3 * 256 * 256, 256, 0, 1.0)
+        names["scanner_batches"] = [head + tile_at(0, 1).tobytes()]
+        with httpx.Client(base_url=base) as names["service"]:
+            if Path("/dev/shm").is_dir():
+                names["session"], names["own"] = opened(names["service"])
+                exec(shared, names)
+                told = names["service"].get(names["session"], headers=names["own"]).json()
+                assert told["tiles"]["seen"] == 1
     finally:
         service.terminate()
         service.communicate(timeout=60)

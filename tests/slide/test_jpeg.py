@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.slides import encode, encode_rgb, segments, smear, split_tables
 from unicas_edge.slide.jpeg import Frame, decode_into, frame_of, prefix_for, without_jfif
 
-MUTATIONS = 20_000
+MUTATIONS = 8_000
 PARTS = 8
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,22 @@ def change_manifest(folder: Path, change: Any) -> None:
     (folder / "bundle.json").write_text(json.dumps(content))
 
 
+@cache
+def _inverse(width: int) -> np.ndarray:
+    return np.linalg.pinv(FakeEncoder(width)._projection)
+
+
 def colour_readout(bundle: Bundle, rgb: Any, constant: float = 0.0) -> tuple[np.ndarray, float]:
     """Weight and bias by which a `FakeEncoder`'s token gives rgb . mean colour (0 to 1) + constant.
 
     Its tokens are linear in the pixels, so that hand-made weights can read any colour from them.
     """
     spec = bundle.manifest.input
-    encoder = FakeEncoder(bundle.manifest.encoder.width)
-    blocks = encoder._projection.shape[1] // 3
+    inverse = _inverse(bundle.manifest.encoder.width)
+    blocks = len(inverse) // 3
     mean, std, factors = (np.array(part, dtype=float) for part in (spec.mean, spec.std, rgb))
     pooled = np.repeat(factors * std / blocks, blocks)
-    return pooled @ np.linalg.pinv(encoder._projection), float(factors @ mean) + constant
+    return pooled @ inverse, float(factors @ mean) + constant
 
 
 def colour_weights(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.c_objects import compiled, shared_folder
 from tests.support.places import ROOT
 from tests.support.weights_file import SANITIZERS, framed, run
 
@@ -35,15 +36,18 @@ def build(tmp_path_factory):
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         pytest.skip("no C compiler: install gcc, or name one in CC")
-    folder = tmp_path_factory.mktemp("weights")
+    folder, shared = tmp_path_factory.mktemp("weights"), shared_folder(tmp_path_factory)
     (folder / "trivial.c").write_text("int main(void) { return 0; }\n")
     trivial = [compiler, *SANITIZERS, folder / "trivial.c", "-o", folder / "trivial"]
     if subprocess.run(trivial, capture_output=True, check=False).returncode:
         pytest.skip(f"{compiler} cannot link AddressSanitizer")
 
-    def build(case, *flags):
-        program = folder / Path(case).stem
-        run(compiler, *STRICT, *flags, ROOT / "tests/c" / case, *SOURCES, "-lm", "-o", program)
+    def build(case, *flags, more=()):
+        program = folder / f"{Path(case).stem}{len(list(folder.iterdir()))}"
+        for_linking = [flag for flag in flags if flag.startswith("-Wl,")]
+        command = [compiler, *STRICT, *(flag for flag in flags if flag not in for_linking)]
+        objects = compiled(shared, command, [*more, *SOURCES])
+        run(*command, ROOT / "tests/c" / case, *objects, *for_linking, "-lm", "-o", program)
         return program
 
     return build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from tests.support import colour as reference
+from tests.support.colour import WHITE
 from unicas_edge.errors import UnicasError
-from unicas_edge.tiles.colour import MODES, WHITE, fit, to_lab, to_rgb
+from unicas_edge.tiles.colour import MODES, ColourFit, fit, fit_tiles, to_lab, to_rgb
 from unicas_edge.tiles.quality import CELLULAR_BELOW
 
 UInt8 = NDArray[np.uint8]
@@ -55,6 +58,99 @@ def test_lab_and_back() -> None:
     steps = np.arange(0, 256, 15, dtype=np.uint8)
     pixels = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     assert np.abs(to_rgb(to_lab(pixels)) - pixels).max() < 1e-6
+
+
+def test_lab_is_that_of_numpy(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (4096, 3), dtype=np.uint8)
+    lab = reference.to_lab(pixels)
+    assert np.allclose(to_lab(pixels), lab, rtol=0, atol=1e-11)
+    assert (to_lab(np.asfortranarray(pixels)[::-1]) == to_lab(pixels)[::-1]).all()
+    wide = (lab - lab.mean(axis=0)) * 1.5 + lab.mean(axis=0)  # beyond sRGB, too
+    assert np.allclose(to_rgb(wide), reference.to_rgb(wide), rtol=0, atol=1e-9)
+
+
+def is_that_of_numpy(
+    found: ColourFit, pixels: UInt8, target: Target, tolerance: float = 1e-9
+) -> None:
+    expected = (
+        reference.white_balance(pixels)
+        if found.mode == "white-balance"
+        else reference.reinhard(pixels, target)
+    )
+    assert found.warnings == expected.warnings
+    assert found.pixels_used == expected.pixels_used
+    error = np.abs(found.matrix - expected.matrix).max(axis=1) / np.abs(expected.matrix).max(axis=1)
+    assert error.max() < tolerance
+
+
+FITTED = ["white-balance", "reinhard"]
+
+
+@pytest.mark.parametrize("mode", FITTED)
+@settings(deadline=None, max_examples=150)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 3000),
+    low=st.integers(0, 240),
+    spread=st.tuples(*[st.integers(1, 256)] * 3),
+    target=st.builds(
+        Target,
+        st.tuples(st.floats(0, 100), st.floats(-100, 100), st.floats(-100, 100)),
+        st.tuples(*[st.floats(0.1, 60)] * 3),
+    ),
+)
+def test_fits_are_those_of_numpy(
+    mode: str, seed: int, count: int, low: int, spread: tuple[int, ...], target: Target
+) -> None:
+    rng = np.random.default_rng(seed)
+    some = rng.integers(low, np.minimum(low + np.array(spread), 256), (count, 3), dtype=np.uint8)
+    glass = rng.integers(225, 256, (seed % 700, 3), dtype=np.uint8)
+    pixels = np.concatenate([some, glass])
+    is_that_of_numpy(fit(mode, pixels, target), pixels, target)
+
+
+@pytest.mark.parametrize("mode", FITTED)
+def test_fits_of_real_slides_are_those_of_numpy(mode: str, data_dir: Path) -> None:
+    slides = sorted(path for path in (data_dir / "lbc_tiles").glob("*") if path.is_dir())
+    if not slides:
+        pytest.skip(f"no lbc_tiles in {data_dir}")
+    for slide in slides:
+        tiles = [simplejpeg.decode_jpeg(p.read_bytes()) for p in sorted(slide.glob("*.jpg"))[:32]]
+        pixels = np.concatenate([tile[::4, ::4].reshape(-1, 3) for tile in tiles])
+        found = fit_tiles(mode, tiles, Target())
+        is_that_of_numpy(found, pixels, Target())
+        assert (found.matrix == fit(mode, pixels, Target()).matrix).all()
+
+
+def test_pixels_in_one_plane_tell_no_map(rng: np.random.Generator) -> None:
+    red, green = rng.integers(20, 200, (2, 5000, 1))
+    plane = np.concatenate([red, green, (red + green) // 2 * 2 - green], axis=1)
+    plane[:, 0] = plane[:, 1] + plane[:, 2] - 50
+    pixels = plane[((plane >= 0) & (plane < 256)).all(axis=1)].astype(np.uint8)
+    found = fit("reinhard", pixels, Target())
+    is_that_of_numpy(found, pixels, Target())
+    assert "one plane" in found.warnings[0]
+    pixels[7, 2] ^= 1  # and one pixel off it does
+    found = fit("reinhard", pixels, Target())
+    is_that_of_numpy(found, pixels, Target(), tolerance=1e-6)
+    assert not found.warnings
+
+
+def test_tiles_are_asked_for_only_if_need_be() -> None:
+    def tiles() -> Iterator[UInt8]:
+        pytest.fail("asked for a tile")
+        yield
+
+    assert fit_tiles("icc", tiles()).mode == "icc"
+
+
+def test_what_is_no_pixels_is_refused() -> None:
+    for wrong in (np.zeros((9, 4), np.uint8), np.zeros((9, 3)), np.zeros((9, 3, 3), np.uint8)):
+        with pytest.raises(UnicasError):
+            fit("reinhard", wrong, Target())
+    many = np.broadcast_to(np.zeros(3, np.uint8), (10_000_001, 3))
+    with pytest.raises(UnicasError, match="at most 10000000 pixels"):
+        fit("reinhard", many, Target())
 
 
 def test_none_leaves_colours_alone(rng: np.random.Generator) -> None:

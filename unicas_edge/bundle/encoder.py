@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unicas_edge.core.values import Count, Name, RelativePath, Sha256, Share, Sparse, Strict
+from unicas_edge.core.values import (
+    Count,
+    Name,
+    Natural,
+    RelativePath,
+    Sha256,
+    Share,
+    Sparse,
+    Strict,
+)
 
 #: int8w: int8 weights, activations in floating point; int8: int8 weights and activations.
 Precision = Literal["fp32", "bf16", "fp16", "int8w", "int8"]
@@ -74,7 +83,7 @@ class Gate(Strict):
     min_centred_cosine_mean: Cosine = 0.95
     min_overlap: Share = 0.9
     max_probability_change: Share = 0.02
-    max_changed_decisions: Annotated[int, Field(ge=0)] = 0
+    max_changed_decisions: Natural = 0
 
 
 class EngineRun(Strict):
@@ -97,7 +106,7 @@ class EngineRun(Strict):
     centred_cosine_mean: Cosine
     overlap: Share
     max_probability_change: Share
-    changed_decisions: Annotated[int, Field(ge=0)]
+    changed_decisions: Natural
     tiles_per_second: Annotated[float, Field(ge=0)]
     reference_tiles_per_second: Annotated[float, Field(ge=0)]
     peak_mb: Annotated[float, Field(ge=0)]

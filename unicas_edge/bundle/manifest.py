@@ -13,6 +13,7 @@ from unicas_edge.core.values import (
     Calibration,
     Count,
     Name,
+    Natural,
     RelativePath,
     Scale,
     Sha256,
@@ -132,10 +133,10 @@ class ExpertStorage(Strict):
     experts: Literal["fp32", "fp16", "bf16", "int8"]
     source_sha256: Sha256
     bags: Annotated[int, Field(ge=0, le=1_000_000)]
-    tiles: Annotated[int, Field(ge=0)]
+    tiles: Natural
     max_probability_change: Share | None
     mean_probability_change: Share | None
-    changed_decisions: Annotated[int, Field(ge=0)] | None
+    changed_decisions: Natural | None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -205,7 +206,7 @@ class TrainingData(Strict):
 
     name: Name
     licence: Name
-    count: Annotated[int, Field(ge=0)]
+    count: Natural
 
 
 class Evaluation(Strict):

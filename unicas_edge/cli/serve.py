@@ -63,6 +63,22 @@ def serve(
     idle: Annotated[
         float, typer.Option(min=1, help="Stop a session that was not used for this many seconds.")
     ] = 600.0,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for pictures and slides that are being screened.",
+            show_default="the system's for temporary files",
+        ),
+    ] = None,
+    dicomweb: Annotated[
+        bool,
+        typer.Option(
+            "--dicomweb",
+            help="Also take DICOM slides (STOW-RS), and give structured reports (WADO-RS). Needs "
+            "the extra dicomweb.",
+        ),
+    ] = False,
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
@@ -79,14 +95,17 @@ def serve(
     models = late_module("serve", "models")
     from unicas_edge.bundle import Bundle
     from unicas_edge.engines import EngineOptions
+    from unicas_edge.screening.options import Options
+    from unicas_edge.screening.wire import Setup
 
     listen = settings.Listen(host, port, socket, _token(token_file), certificate, key)
     listen.check()
     options = EngineOptions(backend, precision, allow_unverified=allow_unverified)
     loaded = models.Models.load(Bundle.load(bundle), options)
     say_caution(loaded.bundle.manifest)
-    limits = settings.Limits(sessions=sessions, idle_seconds=idle)
-    run.serve(loaded, listen, limits, lambda line: say(line, err=True))
+    limits = settings.Limits(sessions=sessions, idle_seconds=idle, scratch=scratch)
+    setup = Setup(bundle, "auto", Options(engine=options)) if dicomweb else None
+    run.serve(loaded, listen, limits, lambda line: say(line, err=True), setup)
 
 
 def _token(path: Path | None) -> str | None:

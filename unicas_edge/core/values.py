@@ -27,6 +27,8 @@ RelativePath = Annotated[
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: A count; C reads no larger one.
+Natural = Annotated[int, Field(ge=0, lt=2**64 - 1)]
 Triple = tuple[float, float, float]
 Scale = tuple[
     Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]

@@ -68,8 +68,14 @@ def refusals() -> Iterator[None]:
 
 
 def numbers(grid: Grid, cells: Iterable[Cell]) -> NDArray[np.uint32]:
-    """Return the native numbers uint32 [n] of cells: row * columns + column."""
-    return np.array([row * grid.cols + col for row, col in cells], np.uint32)
+    """Return the native numbers uint32 [n] of cells: row * columns + column.
+
+    `SessionError` for a cell that is off the grid.
+    """
+    places = np.array(list(cells), np.int64).reshape(-1, 2)
+    if ((places < 0) | (places >= (grid.rows, grid.cols))).any():
+        raise SessionError(f"a tile lies off the grid of {grid.rows} rows, {grid.cols} columns")
+    return (places[:, 0] * grid.cols + places[:, 1]).astype(np.uint32)
 
 
 class Core:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unicas_edge.serve.messages import Refusal
+from unicas_edge.errors import ServiceError
 
 #: A session's frame with its colours has about 500 bytes.
 MOST_BYTES = 64 << 10
@@ -17,42 +16,45 @@ SECONDS = 30.0
 
 
 class BoundedBodies:
-    """Around the service: refuses large and slow bodies, of all requests but those with pixels.
+    """Around the service: refuses large and slow bodies, of all requests but the `large` ones.
 
-    Those read their bodies themselves (`pixels.read_body`), as they may be large.
+    Those read their bodies themselves (`pixels.read_body`). `refuse` makes the answer to an error.
     """
 
-    def __init__(self, app: ASGIApp, with_pixels: Callable[[str], bool]) -> None:
-        self._app, self._with_pixels = app, with_pixels
+    def __init__(
+        self, app: ASGIApp, large: Callable[[str], bool], refuse: Callable[[Exception], ASGIApp]
+    ) -> None:
+        self._app, self._large, self._refuse = app, large, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, its body read."""
-        if scope["type"] != "http" or self._with_pixels(scope["path"]):
+        if scope["type"] != "http" or self._large(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(SECONDS):
-                body = await _read(receive)
-        except TimeoutError:
-            body = None
-        if body is None:
-            text = f"a message may have {MOST_BYTES:,} bytes, and take {SECONDS:g} seconds"
-            refusal = Refusal(error="ServiceError", message=text)
-            await JSONResponse(refusal.model_dump(), 413)(scope, receive, send)
+            body = await _read(receive)
+        except ServiceError as error:
+            await self._refuse(error)(scope, receive, send)
             return
         await self._app(scope, _replayed(body, receive), send)
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """Return a whole body, None for one that is too large, or whose client is gone."""
+async def _read(receive: Receive) -> bytes:
+    """Return a whole body; `ServiceError` 413 for a large one, 408 for a slow one, 400 for none."""
     body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES or message["type"] == "http.disconnect":
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if message["type"] == "http.disconnect":
+                    raise ServiceError("the client is gone", 400)
+                if len(body) > MOST_BYTES:
+                    raise ServiceError(f"a message may have {MOST_BYTES:,} bytes", 413)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise ServiceError(f"a message may take {SECONDS:g} seconds", 408) from None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -50,7 +50,10 @@ class Colour(Message):
 
 
 class NewSession(Message):
-    """A slide that will be pushed: its level-0 frame in pixels, and their size in um."""
+    """A slide that will be pushed: its level-0 frame in pixels, and their size in um.
+
+    `pictures` keeps what overview.jpg and contact.jpg need.
+    """
 
     name: str = Field(default="", max_length=255)
     width: int = Field(ge=1, le=10_000_000)
@@ -58,6 +61,7 @@ class NewSession(Message):
     um_px: float = Field(gt=0, le=100)
     max_tiles: int | None = Field(default=None, ge=1)
     colour: Colour | None = None
+    pictures: bool = False
 
 
 class Opened(Message):
@@ -108,10 +112,25 @@ class Failure(Message):
 
 
 class Refusal(Message):
-    """Why a request was refused."""
+    """Why a request was refused; of many records, how many were `taken` before the one it is of."""
 
     error: str
     message: str
+    taken: int | None = None
+
+
+class Taken(Message):
+    """How many records of a message were taken: all."""
+
+    taken: int
+
+
+class Shared(Message):
+    """A segment of shared memory: map the file at `path`, and write up to `bytes` into it."""
+
+    id: str
+    path: str
+    bytes: int
 
 
 class Health(Message):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import numpy as np
 import simplejpeg
@@ -12,6 +14,8 @@ from starlette.requests import ClientDisconnect
 from unicas_edge.core.arrays import UInt8Image
 from unicas_edge.errors import ServiceError
 from unicas_edge.serve.body import SECONDS
+from unicas_edge.serve.live import Budget
+from unicas_edge.serve.records import Bytes
 from unicas_edge.slide.jpeg import check_scans
 
 JPEG, RAW = "image/jpeg", "application/octet-stream"
@@ -19,8 +23,12 @@ JPEG, RAW = "image/jpeg", "application/octet-stream"
 ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return a request's body; `ServiceError` 413 for one of more bytes, 408 for a slow one."""
+@contextlib.asynccontextmanager
+async def read_body(request: Request, most: int, budget: Budget) -> AsyncIterator[bytearray]:
+    """Yield a request's body, whose bytes are taken from a budget as they come, until the end.
+
+    `ServiceError` 413 for one of more than `most` bytes, 408 for a slow one, 503 for no budget.
+    """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated) > most:
         raise ServiceError(f"a body may have {most:,} bytes", 413)
@@ -28,17 +36,20 @@ async def read_body(request: Request, most: int) -> bytes:
     try:
         async with asyncio.timeout(SECONDS):
             async for part in request.stream():
-                body += part
-                if len(body) > most:
+                if len(body) + len(part) > most:
                     raise ServiceError(f"a body may have {most:,} bytes", 413)
+                budget.take(len(part))
+                body += part
+        yield body
     except TimeoutError:
         raise ServiceError(f"a body may take {SECONDS:g} seconds", 408) from None
     except ClientDisconnect:
         raise ServiceError("the client is gone", 400) from None
-    return bytes(body)
+    finally:
+        budget.give(len(body))
 
 
-def tile_of(body: bytes, kind: str, side: int, order: str) -> UInt8Image:
+def tile_of(body: Bytes, kind: str, side: int, order: str) -> UInt8Image:
     """Return the tile uint8 RGB [side, side, 3] of a body of a media type.
 
     `ServiceError` 415 for another media type, 422 for a body that is no such tile.
@@ -56,7 +67,8 @@ def tile_of(body: bytes, kind: str, side: int, order: str) -> UInt8Image:
     return np.frombuffer(body, np.uint8).reshape(side, side, 3)[..., ORDERS[order]]
 
 
-def _decoded(body: bytes, side: int) -> UInt8Image:
+def _decoded(body: Bytes, side: int) -> UInt8Image:
+    body = bytes(body)
     try:
         check_scans(body)
         height, width, *_ = simplejpeg.decode_jpeg_header(body)
@@ -67,7 +79,7 @@ def _decoded(body: bytes, side: int) -> UInt8Image:
         raise ServiceError(f"the body is no JPEG that can be taken: {error}", 422) from error
 
 
-def many_tiles(body: bytes, side: int, most: int) -> list[UInt8Image]:
+def many_tiles(body: Bytes, side: int, most: int) -> list[UInt8Image]:
     """Return the raw RGB tiles that lie one after another in a body; `ServiceError` 422 if not."""
     size = 3 * side * side
     count, rest = divmod(len(body), size)

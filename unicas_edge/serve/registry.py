@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import hmac
+import os
 import secrets
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 
-from unicas_edge.errors import ServiceError, UnicasError
-from unicas_edge.result import SlideResult
+from unicas_edge.errors import ServiceError
 from unicas_edge.screening.session import Session
 from unicas_edge.screening.session_options import unnamed
+from unicas_edge.serve.files import Files
+from unicas_edge.serve.live import Budget, Live, Rate, digest
 from unicas_edge.serve.messages import NewSession, State
 from unicas_edge.serve.models import Models
+from unicas_edge.serve.pictures import Pictures
+from unicas_edge.serve.private import PrivateFolder
+from unicas_edge.serve.segments import SHARED, Segments
 from unicas_edge.serve.settings import Limits
 
-
-def digest(token: str) -> bytes:
-    """Return what is kept of a token."""
-    return hashlib.sha256(token.encode()).digest()
-
-
-class Rate:
-    """At most so many a second, after a burst of as many."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate, self._left, self._since = rate, rate, time.monotonic()
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        """Return whether one more may come now."""
-        with self._lock:
-            now = time.monotonic()
-            self._left = min(self._rate, self._left + (now - self._since) * self._rate)
-            self._since = now
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True
-
-
-@dataclass
-class Live:
-    """A client's session; `digest` is its token's."""
-
-    id: str
-    name: str
-    digest: bytes
-    session: Session
-    rate: Rate
-    state: State = "open"
-    error: UnicasError | None = None
-    result: SlideResult | None = None
-    used: float = field(default_factory=time.monotonic)
-    watchers: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin_to_finish(self) -> None:
-        """Take no more tiles; `ServiceError` where that was said before."""
-        with self.lock:
-            if self.state != "open":
-                raise ServiceError("the session is finished or finishing", 409)
-            self.state = "finishing"
-
-    def finish(self) -> None:
-        """Compute the result; what goes wrong is kept as the session's error."""
-        try:
-            self.result = self.session.finish()
-            self.state = "done"
-        except UnicasError as error:
-            self.error, self.state = error, "failed"
-        except Exception as error:  # told to the client, who else would never know
-            self.error = UnicasError(f"{type(error).__name__}: {error}")
-            self.state = "failed"
-        finally:
-            self.session.close()
-            self.used = time.monotonic()
+_USED = {"open", "finishing"}
 
 
 class Registry:
@@ -87,59 +34,110 @@ class Registry:
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models, self.limits = models, limits
         self._live: dict[str, Live] = {}
+        self._opening = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(limits.sessions, thread_name_prefix="finish")
+        self.scratch = PrivateFolder(limits.scratch or Path(tempfile.gettempdir()))
+        self._shared = PrivateFolder(SHARED) if _has_shared() else None
         self.closed = False
 
     def open(self, asked: NewSession) -> tuple[Live, str]:
         """Return a new session and its token.
 
-        `ServiceError` 503 where too many are open or kept; `SessionError` for an impossible slide.
+        `ServiceError` 503 where too many are open; `SessionError` for an impossible slide.
         """
-        limits, models = self.limits, self.models
-        self._require_room()
-        most = models.bundle.manifest.tile.max_tiles if asked.max_tiles is None else asked.max_tiles
-        if most > limits.tiles:
-            raise ServiceError(f"max_tiles is {most}; at most {limits.tiles} here", 422)
-        slide = unnamed(asked.width, asked.height, asked.um_px)
-        session = Session(
-            models.bundle,
-            width=asked.width,
-            height=asked.height,
-            um_px=asked.um_px,
-            max_tiles=most,
-            encoder=models.encoder,
-            aggregator=models.aggregator,
-            knowledge=models.knowledge,
-            colour=asked.colour.fit() if asked.colour else None,
-            slide=slide.model_copy(update={"name": asked.name or slide.name}),
-        )
+        most = self._most_tiles(asked)
+        self.expire()
         token = secrets.token_urlsafe(24)
-        name = asked.name or slide.name
-        live = Live(secrets.token_hex(8), name, digest(token), session, Rate(limits.rate))
-        self._add(live)
+        with self._place():
+            live = self._made(asked, most, digest(token))
+            try:
+                ended = self._keep(live)
+            except BaseException:
+                live.close()
+                raise
+        for one in ended:
+            one.close()
         return live, token
 
-    def _require_room(self) -> None:
-        self.expire()
+    def _most_tiles(self, asked: NewSession) -> int:
+        default = self.models.bundle.manifest.tile.max_tiles
+        most = default if asked.max_tiles is None else asked.max_tiles
+        if most > self.limits.tiles:
+            raise ServiceError(f"max_tiles is {most}; at most {self.limits.tiles} here", 422)
+        return most
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold the place of a session that is being made: what it needs is only then allocated."""
         with self._lock:
-            opened = sum(1 for live in self._live.values() if live.state in {"open", "finishing"})
+            opened = self._opening + sum(one.state in _USED for one in self._live.values())
             if self.closed or opened >= self.limits.sessions:
                 raise ServiceError(
                     f"{opened} sessions are open, and no more fit; finish or delete one", 503
                 )
+            self._opening += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._opening -= 1
 
-    def _add(self, live: Live) -> None:
-        """Keep a session; the oldest finished ones make room."""
+    def _made(self, asked: NewSession, most: int, token: bytes) -> Live:
+        slide = unnamed(asked.width, asked.height, asked.um_px)
+        slide = slide.model_copy(update={"name": asked.name or slide.name})
+        session = Session(
+            self.models.bundle,
+            width=asked.width,
+            height=asked.height,
+            um_px=asked.um_px,
+            max_tiles=most,
+            encoder=self.models.encoder,
+            aggregator=self.models.aggregator,
+            knowledge=self.models.knowledge,
+            colour=asked.colour.fit() if asked.colour else None,
+            slide=slide,
+        )
+        try:
+            live = self._dressed(slide.name, token, session, pictures=asked.pictures)
+        except BaseException:
+            session.close()
+            raise
+        live.begin(session)
+        return live
+
+    def _dressed(self, name: str, token: bytes, session: Session, *, pictures: bool) -> Live:
+        """Return what a session has around it."""
+        limits, number = self.limits, secrets.token_hex(8)
+        folder = None if self._shared is None else self._shared.path
+        try:
+            files = Files(self.scratch.path / number)
+            kept = Pictures(files.folder, session.grid, limits.picture_bytes) if pictures else None
+        except OSError as error:
+            raise ServiceError("the disk takes no more sessions", 507) from error
+        return Live(
+            number,
+            name,
+            token,
+            Rate(limits.rate),
+            Rate(limits.asks),
+            Budget(limits.budget_bytes, "other messages of this session"),
+            Segments(folder, limits.segments, limits.batch_bytes),
+            files,
+            kept,
+        )
+
+    def _keep(self, live: Live) -> list[Live]:
+        """Keep a session; return the oldest finished ones, which made room and are to be closed."""
         with self._lock:
-            opened = sum(1 for one in self._live.values() if one.state in {"open", "finishing"})
-            if self.closed or opened >= self.limits.sessions:
-                live.session.close()
-                raise ServiceError("no more sessions fit; finish or delete one", 503)
-            ended = [one.id for one in self._live.values() if one.state in {"done", "failed"}]
-            for old in ended[: max(0, len(ended) + 1 - self.limits.sessions)]:
-                del self._live[old]
+            if self.closed:
+                raise ServiceError("the service ends; no more sessions are opened", 503)
+            ended = [one for one in self._live.values() if one.state not in _USED]
+            old = ended[: max(0, len(ended) + 1 - self.limits.sessions)]
+            for one in old:
+                del self._live[one.id]
             self._live[live.id] = live
+        return old
 
     def of(self, number: str, token: str) -> Live:
         """Return a session; `ServiceError` 404 where it is none, or the token is not its own."""
@@ -151,6 +149,26 @@ class Registry:
         live.used = time.monotonic()
         return live
 
+    def accepting(self, number: str, token: str, tiles: int = 1) -> Live:
+        """Return a session that takes tiles; `ServiceError` 409 for another, 429 if too fast."""
+        live = self.of(number, token)
+        if live.state != "open":
+            raise ServiceError(f"the session is {live.state}", 409)
+        self.accept(live, tiles)
+        return live
+
+    def accept(self, live: Live, tiles: int) -> None:
+        """Count tiles that come; `ServiceError` 429 where they come too fast."""
+        if not live.rate.take(tiles):
+            raise ServiceError(f"at most {self.limits.rate:g} tiles per second", 429)
+
+    def asked(self, number: str, token: str) -> Live:
+        """Return a session that is asked for what costs something; `ServiceError` 429 if often."""
+        live = self.of(number, token)
+        if not live.asks.take():
+            raise ServiceError(f"at most {self.limits.asks:g} estimates and files per second", 429)
+        return live
+
     def finish(self, live: Live) -> None:
         """Have the result computed on a thread of its own."""
         live.begin_to_finish()
@@ -160,7 +178,7 @@ class Registry:
         """Forget a session, whatever its state; what it had is freed."""
         with self._lock:
             self._live.pop(live.id, None)
-        live.session.close()
+        live.close()
 
     def expire(self) -> None:
         """Forget what nobody has used for too long; a session that is finishing is in use."""
@@ -190,4 +208,11 @@ class Registry:
         with self._lock:
             live, self._live = list(self._live.values()), {}
         for one in live:
-            one.session.close()
+            one.close()
+        self.scratch.close()
+        if self._shared is not None:
+            self._shared.close()
+
+
+def _has_shared() -> bool:
+    return SHARED.is_dir() and os.access(SHARED, os.W_OK) and hasattr(os, "posix_fallocate")

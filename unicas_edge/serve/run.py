@@ -9,14 +9,22 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from unicas_edge.errors import ServiceError
+from unicas_edge.screening.wire import Setup
 from unicas_edge.serve.app import make_app
+from unicas_edge.serve.dicomweb.web import missing
+from unicas_edge.serve.memory import give_large_blocks_back
 from unicas_edge.serve.models import Models
+from unicas_edge.serve.protocol import TimedProtocol
 from unicas_edge.serve.registry import Registry
 from unicas_edge.serve.settings import Limits, Listen
+
+if TYPE_CHECKING:
+    from unicas_edge.serve.dicomweb.slides import Screens
 
 #: What waits in the socket's queue, and how many connections are served at once.
 _BACKLOG, _CONNECTIONS = 64, 256
@@ -24,16 +32,26 @@ _BACKLOG, _CONNECTIONS = 64, 256
 _GRACE_SECONDS = 30
 
 
-def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], None]) -> None:
+def serve(
+    models: Models,
+    listen: Listen,
+    limits: Limits,
+    tell: Callable[[str], None],
+    dicomweb: Setup | None = None,
+) -> None:
     """Serve until a signal (INT, TERM) asks for the end; then finish what is finishing.
 
+    `dicomweb` is with what slides are screened that come by DICOMweb (None: none are taken).
     `ServiceError` where it may not or cannot listen there.
     """
     listen.check()
+    give_large_blocks_back()
     registry = Registry(models, limits)
-    app = make_app(registry, listen.token)
+    app = make_app(registry, listen.token, None if dicomweb is None else _isolated(dicomweb))
     config = uvicorn.Config(
         app,
+        http=TimedProtocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -46,6 +64,19 @@ def serve(models: Models, listen: Listen, limits: Limits, tell: Callable[[str], 
     with _bound(listen) as (bound, place):
         tell(f"listening on {place}")
         _Server(config, registry).run(sockets=[bound])
+
+
+def _isolated(setup: Setup) -> Screens:
+    """Return who screens slides of DICOMweb; `ServiceError` without the extra."""
+    lacking = missing()
+    if lacking is not None:
+        raise ServiceError(
+            f"DICOMweb needs the package {lacking}, which is not installed; "
+            "run: pip install 'unicas-edge[dicomweb]'"
+        )
+    from unicas_edge.serve.dicomweb.slides import Isolated  # noqa: PLC0415 - of an extra
+
+    return Isolated(setup)
 
 
 class _Server(uvicorn.Server):

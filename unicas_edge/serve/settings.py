@@ -20,7 +20,15 @@ class Limits:
     `sessions` may be open at once, and so many finished ones are kept. `tiles` is the most that a
     session may ask to have encoded. A body has at most `body_bytes`; `rate` is in tiles per second
     and session. A session that nobody uses for `idle_seconds` is closed and forgotten. `watchers`
-    may follow a session's events at once.
+    may follow a session's events at once. `asks` is estimates and files per second and session.
+
+    A message of many tiles has at most `batch_bytes`, as has a segment of shared memory, of which
+    a session may have `segments`. Bodies on their way take at most `budget_bytes` a session, and
+    those that colours are fitted on as much together. `picture_bytes` of tiles are kept on the disk
+    for a session's pictures, in a folder of the service's own in `scratch` (None: the system's).
+
+    A message of DICOM slides has at most `dicom_bytes`, and `dicom_slides` may wait to be screened.
+    A report that nobody asks for is forgotten after `report_seconds`.
     """
 
     sessions: int = 8
@@ -29,6 +37,15 @@ class Limits:
     rate: float = 2_000.0
     idle_seconds: float = 600.0
     watchers: int = 4
+    asks: float = 10.0
+    batch_bytes: int = 16 << 20
+    segments: int = 2
+    budget_bytes: int = 64 << 20
+    picture_bytes: int = 512 << 20
+    scratch: Path | None = None
+    dicom_bytes: int = 4 << 30
+    dicom_slides: int = 4
+    report_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True)

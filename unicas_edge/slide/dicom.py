@@ -28,7 +28,7 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = (f"1.2.840.10008.1.2{end}" for end in ("", ".2", ".1.99"))
 #: SOP class of whole slide images.
-_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 #: Values of ImageType of pictures that come with a slide and are none.
 _BESIDE = frozenset({"LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER"})
 
@@ -60,6 +60,22 @@ def series_of(own: DicomFile, files: Iterable[DicomFile]) -> list[DicomFile]:
     return sorted((f for f in files if f.series == own.series), key=lambda f: f.path.name)
 
 
+def read_elements(path: Path, wanted: frozenset[int]) -> dict[int, bytes]:
+    """Return those of the `wanted` top-level elements that a DICOM file has, as they are written.
+
+    A tag is group << 16 | element. Values of more than `_MAX_VALUE` bytes are left out.
+    `ValueError` for a file that is no DICOM file, is cut, or whose lengths lie; `OSError` as of
+    `open`.
+    """
+    with path.open("rb") as file:
+        if file.read(_PREAMBLE + len(MAGIC))[_PREAMBLE:] != MAGIC:
+            raise ValueError("no DICOM file")
+        try:
+            return _values(file, wanted)
+        except (struct.error, OverflowError) as error:
+            raise ValueError("a DICOM file that is cut, or whose lengths lie") from error
+
+
 @lru_cache(maxsize=65_536)
 def _read(path: Path, size: int, changed_ns: int) -> DicomFile | None:
     del size, changed_ns  # a file that changed is read again
@@ -67,7 +83,8 @@ def _read(path: Path, size: int, changed_ns: int) -> DicomFile | None:
         if file.read(_PREAMBLE + len(MAGIC))[_PREAMBLE:] != MAGIC:
             return None
         try:
-            values = _values(file)
+            found = _values(file, _WANTED)
+            values = {tag: _text(value) for tag, value in found.items()}
         except (struct.error, OverflowError, ValueError):  # cut, or lengths that lie
             values = {}
     return DicomFile(path, values.get(_SERIES, ""), _reason(values))
@@ -75,27 +92,32 @@ def _read(path: Path, size: int, changed_ns: int) -> DicomFile | None:
 
 def _reason(values: dict[int, str]) -> str:
     """Return why a file with these values is no slide, "" where it may be one."""
-    kind = values.get(_CLASS, _SLIDE_IMAGE)
-    if kind != _SLIDE_IMAGE:
+    kind = values.get(_CLASS, SLIDE_IMAGE)
+    if kind != SLIDE_IMAGE:
         return f"a DICOM object that is no whole slide image (class {kind})"
     beside = _BESIDE & {part.strip() for part in values.get(_IMAGE_TYPE, "").split("\\")}
     return f"the {min(beside).lower()} of a DICOM slide" if beside else ""
 
 
-def _values(file: BinaryIO) -> dict[int, str]:
+def _text(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip(" \0")
+
+
+def _values(file: BinaryIO, wanted: frozenset[int]) -> dict[int, bytes]:
     """Return the wanted elements of the data set; nested ones do not count."""
-    found: dict[int, str] = {}
-    depth = 0
+    found: dict[int, bytes] = {}
+    wanted |= {_SYNTAX}
+    last, depth = max(wanted), 0
     for _ in range(_MAX_ELEMENTS):
-        tag, length = _element(file, found.get(_SYNTAX, ""))
-        if depth == 0 and tag > _SERIES:
+        tag, length = _element(file, _text(found.get(_SYNTAX, b"")))
+        if depth == 0 and tag > last:
             break
         if tag in (_ITEM_END, _SEQUENCE_END):
             depth -= 1
         elif length == _UNDEFINED:
             depth += 1
-        elif depth == 0 and tag in _WANTED and length <= _MAX_VALUE:
-            found[tag] = file.read(length).decode("ascii", "replace").strip(" \0")
+        elif depth == 0 and tag in wanted and length <= _MAX_VALUE:
+            found[tag] = file.read(length)
         else:
             file.seek(length, 1)
     return found

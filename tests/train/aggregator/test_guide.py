@@ -104,7 +104,7 @@ def test_what_is_not_known_of_a_tile_teaches_nothing(guided):
 
 def test_slides_then_teach_what_follows_of_it(guided, tmp_path):
     model, train, _ = guided
-    held = bags(np.random.default_rng(2), 40)
+    held = bags(np.random.default_rng(2), 24)
     settings = fitting.FitSettings(batch=8, lr=3e-3, epochs=12, seed=1)
     with one_thread():
         history = fitting.fit_aggregator(model, train, held, settings, tmp_path)

@@ -194,7 +194,7 @@ def test_the_label_of_noise_is_not_predicted_and_that_of_a_signal_is():
         chances.append(check.label_auc(*sets, bootstraps=100).chance)
     assert sum(chances) >= 9  # of an interval of 95%
     signal = noise + labels[:, None]
-    told = check.label_auc(*[(signal[h], labels[h]) for h in half])
+    told = check.label_auc(*[(signal[h], labels[h]) for h in half], bootstraps=100)
     assert told.low > 0.8
     assert not told.chance
     with pytest.raises(TrainingError, match="10 of each"):
@@ -210,7 +210,7 @@ def test_backgrounds_of_real_slides_tell_no_label(data_dir):
         sets.append(([check.background_features(s, 4) for s in made], [s.labels for s in made]))
     for task in TASKS:
         fit, held = (([*f], [label[task] for label in labels]) for f, labels in sets)
-        found = check.label_auc(fit, held)
+        found = check.label_auc(fit, held, bootstraps=200)
         # 24 slides: an interval that leaves out 0.5 by chance is not a failure, a cue is
         assert found.low <= 0.65
         assert found.high >= 0.35

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,14 @@ from unicas_edge.train.demo.calibration import (
     outcomes,
 )
 from unicas_edge.train.demo.left_out import Unseen
+from unicas_edge.train.evaluate.figures import evaluate_predictions
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    """Of the intervals, which are not looked at here."""
+    few = partial(evaluate_predictions, resamples=20)
+    monkeypatch.setattr("unicas_edge.train.demo.calibration.evaluate_predictions", few)
 
 
 def unseen(seed=0, count=900, apart=2.0):
@@ -62,7 +72,7 @@ def test_with_few_slides_a_set_holds_everything():
 
 
 def test_a_fold_is_judged_by_the_others_alone():
-    given = unseen()
+    given = unseen(count=300)
     spoilt = given.logits.copy()
     spoilt[given.folds == 1] *= -5
     other = Unseen(spoilt, given.labels, given.slides, given.folds)
@@ -84,7 +94,7 @@ def test_figures_are_of_what_the_others_thresholds_decide():
 
 
 def test_slides_whose_label_is_not_known_count_for_nothing():
-    given = unseen()
+    given = unseen(count=300)
     labels = given.labels.copy()
     hidden = np.arange(len(labels)) % 5 == 0
     labels[hidden, 1] = MISSING

@@ -140,8 +140,13 @@ def test_a_batch_has_every_source_by_its_share_and_comes_again_from_its_seed(dat
     assert batches[0][TILE_SOURCE].labels.shape == (4, 3)
 
 
-def test_tiles_that_decide_and_tiles_that_do_not_come_equally_often(tmp_path):
-    sources = load_demo_data(make_demo_data(tmp_path)).sources
+@pytest.fixture(scope="module")
+def demo_data(tmp_path_factory):
+    return load_demo_data(make_demo_data(tmp_path_factory.mktemp("pictures")))
+
+
+def test_tiles_that_decide_and_tiles_that_do_not_come_equally_often(demo_data):
+    sources = demo_data.sources
     found = tile_pool(Composer(sources), 8, 0)
     assert found.chances.sum() == pytest.approx(1)
     for task in range(3):
@@ -222,8 +227,8 @@ def test_learning_rates_fall_towards_the_pixels_and_norms_are_not_decayed(data):
 # ---- what it never saw --------------------------------------------------------------------------
 
 
-def test_what_an_encoder_is_judged_on_it_has_not_seen(tmp_path):
-    data = load_demo_data(make_demo_data(tmp_path))
+def test_what_an_encoder_is_judged_on_it_has_not_seen(demo_data):
+    data = demo_data
     everything, all_cells = data.seen_by(EVERYTHING)
     assert len(everything.cells) == len(data.sources.cells)
     assert all(len(all_cells[name]) == len(cells) for name, cells in data.cells.items())

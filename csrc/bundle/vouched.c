@@ -1,4 +1,4 @@
-#include "evidence.h"
+#include "vouched.h"
 
 #include <string.h>
 
@@ -79,7 +79,7 @@ static struct ue_engine_run read_run(const struct ue_run_spec *spec) {
     };
 }
 
-static void read_verification(struct ue_evidence *evidence,
+static void read_verification(struct ue_vouched *evidence,
                               const struct ue_verification_spec *spec) {
     const struct ue_run_spec *runs = spec->runs.items;
     for (size_t i = 0; i < spec->runs.count; i++)
@@ -94,7 +94,7 @@ static void read_verification(struct ue_evidence *evidence,
     evidence->forms.verification = &evidence->verification;
 }
 
-void ue_evidence_read(struct ue_evidence *evidence, const struct ue_manifest *manifest) {
+void ue_vouched_read(struct ue_vouched *evidence, const struct ue_manifest *manifest) {
     const struct ue_encoder_spec *encoder = &manifest->encoder;
     const struct ue_encoder_form *forms = encoder->forms.items;
     digest(manifest, encoder->file, evidence->sha256[0]);
@@ -114,9 +114,9 @@ void ue_evidence_read(struct ue_evidence *evidence, const struct ue_manifest *ma
         read_verification(evidence, &manifest->verification);
 }
 
-struct ue_json_text ue_evidence_file(const struct ue_evidence *evidence,
-                                     const struct ue_manifest *manifest,
-                                     struct ue_candidate chosen) {
+struct ue_json_text ue_vouched_file(const struct ue_vouched *evidence,
+                                    const struct ue_manifest *manifest,
+                                    struct ue_candidate chosen) {
     const struct ue_encoder_form *forms = manifest->encoder.forms.items;
     for (size_t i = 0; i < manifest->encoder.forms.count; i++)
         if (chosen.sha256 == evidence->sha256[1 + i])

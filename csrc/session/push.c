@@ -23,10 +23,8 @@ static ue_status wait_for_room(ue_session *session, uint32_t milliseconds) {
         const bool forever = milliseconds == UE_FOREVER;
         const unsigned wait = forever || left > POLL_MS ? POLL_MS : left > 0 ? (unsigned)left : 0;
         ue_status status = ue_intake_room(session->intake, wait);
-        if (status == UE_ENDED && ue_session_check(session))
-            return ue_session_check(session); /* why it ended */
         if (status != UE_BUSY || (!forever && left <= 0))
-            return status;
+            return ue_session_why(session, status);
     }
 }
 
@@ -52,14 +50,16 @@ ue_status ue_session_push(ue_session *session, const ue_pixels *pixels, int64_t 
     status = wait_for_room(session, milliseconds);
     if (!status && !given)
         status = measured_score(session, pixels, &score);
-    return status ? status : ue_intake_push(session->intake, pixels, x, y, score, given);
+    if (!status)
+        status = ue_intake_push(session->intake, pixels, x, y, score, given);
+    return ue_session_why(session, status);
 }
 
 /* ---- what is not pushed ---------------------------------------------------------------------- */
 
 ue_status ue_session_skip(ue_session *session, int64_t x, int64_t y) {
     const ue_status status = ue_session_check(session);
-    return status ? status : ue_intake_skip(session->intake, x, y);
+    return status ? status : ue_session_why(session, ue_intake_skip(session->intake, x, y));
 }
 
 ue_status ue_session_came(ue_session *session, int64_t x, int64_t y) {
@@ -91,7 +91,7 @@ static ue_status fail(ue_session *session, int64_t x, int64_t y, const char *cau
     if (!status)
         status = ue_intake_fail(session->intake, x, y, score);
     if (status || !ue_grid_cell(&session->grid, x, y, &cell))
-        return status;
+        return ue_session_why(session, status);
     ue_lock(&session->lock);
     if (session->causes_count < MOST_CAUSES)
         keep_cause(session, cell, cause ? cause : "it could not be read");
@@ -112,6 +112,12 @@ ue_status ue_session_push_jpeg(ue_session *session, const void *bytes, size_t si
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL, or the session has no decoder");
     if (!size || size > most_jpeg)
         return ue_refuse(UE_BAD_SIZE, "a tile of %zu bytes is not possible", size);
+    status = wait_for_room(session, milliseconds); /* before it is decoded in vain */
+    if (!status && ue_intake_came(session->intake, x, y) == UE_OK)
+        status = ue_refuse(UE_BAD_TILE, "the tile at (%lld, %lld) came before", (long long)x,
+                           (long long)y);
+    if (status)
+        return status;
     const size_t side = (size_t)session->screener->bundle->manifest.tile.size_px;
     uint8_t *rgb = calloc(side * side, 3);
     if (!rgb)

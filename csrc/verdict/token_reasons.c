@@ -66,7 +66,7 @@ void ue_token_reasons(struct ue_reasons *reasons, const struct ue_context *conte
                       ue_grouped((uint64_t)squamous->needed).text, squamous->asked.bytes);
         ue_reason_end(reasons);
     }
-    if (reading->slide_distance > spec->distance_limit) {
+    if (reading->count && !(reading->slide_distance <= spec->distance_limit)) {
         say_far(ue_reason_begin(reasons), reading->slide_distance, spec->distance_limit);
         ue_reason_end(reasons);
     }
