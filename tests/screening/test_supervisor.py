@@ -29,7 +29,7 @@ from unicas_edge.screening.wire import Setup
 from unicas_edge.slide.find import Target
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-COMMAND = [sys.executable, "-m", "unicas_edge", "screen"]
+COMMAND = [sys.executable, "-m", "unicas_edge", "screen", "--max-tiles", "36"]
 #: A user's script, with no guard around what it does.
 SCRIPT = """
 import sys
@@ -72,8 +72,7 @@ def crash(folder: Path, name: str, where: str, how: str) -> Path:
 
 def screen(folder: Path, world, *arguments: str) -> dict[str, tuple[str, str]]:
     """Screen all slides of a test; return each one's status and error."""
-    to = [str(folder / "in"), "-o", str(folder / "out"), "--max-tiles", "36", "--json"]
-    command = [*COMMAND, *to, *arguments]
+    command = [*COMMAND, str(folder / "in"), "-o", str(folder / "out"), "--json", *arguments]
     done = subprocess.run(
         command, env=world, capture_output=True, text=True, timeout=200, check=False
     )

@@ -26,7 +26,7 @@ from unicas_edge.aggregator.aggregator import Aggregator
 from unicas_edge.bundle import Bundle
 from unicas_edge.engines import Encoder, open_encoder
 from unicas_edge.engines.queue import check_crew, encoding_crew
-from unicas_edge.errors import SessionError
+from unicas_edge.errors import EngineError, SessionError
 from unicas_edge.result import Engine, SlideInfo, SlideResult
 from unicas_edge.screening.core import REFUSED, Core, Limits, Progress
 from unicas_edge.screening.decide import (
@@ -138,7 +138,7 @@ class Session:
         self._crew = encoding_crew(self.encoder, self._encoding, self._encoding.encode)
         weakref.finalize(self, self._crew.stop).atexit = False  # the crew's own end waits for it
         self._begin = time.perf_counter()
-        self._finished = self._done = False
+        self._finished = self._closed = self._done = False
 
     def push(self, tile: NDArray[np.uint8], x: int, y: int, score: float | None = None) -> None:
         """Take in the tile uint8 RGB [256, 256, 3] whose top left corner is level-0 (x, y).
@@ -260,7 +260,7 @@ class Session:
 
     def close(self) -> None:
         """Stop; what was pushed and not finished is dropped. Safe to call twice."""
-        self._finished = True
+        self._finished = self._closed = True
         self._crew.stop()
         self._crew.join()
         if self._owns_encoder:
@@ -281,6 +281,10 @@ class Session:
         """Turn a refusal into `SessionError`, or into what stopped the encoder, its cause."""
         try:
             yield
+        except EngineError as error:
+            if self._closed:  # by another thread: the encoder only went with it
+                raise SessionError("the session was closed while it waited") from error
+            raise
         except REFUSED as error:
             if not self._finished and self._crew.process.here and self._crew.failure():
                 check_crew(self._crew, "the encoder")
