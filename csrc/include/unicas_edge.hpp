@@ -73,6 +73,48 @@ struct Colour {
     std::string warning;
 };
 
+/* Pixels on which a correction is fitted (unicas_edge_colour.h): some 32 tiles from all over. */
+class ColourSample {
+  public:
+    ColourSample() {
+        ue_colour_sample *opened = nullptr;
+        const ue_status status = ue_colour_open(0, &opened);
+        handle_.reset(opened, ue_colour_close);
+        detail::check(status, "");
+    }
+    ColourSample(ColourSample &&) noexcept = default;
+    ColourSample &operator=(ColourSample &&) noexcept = default;
+
+    /* Every 4th pixel of RGB [side][side][3], along and down, as Python's fit_colour takes them. */
+    void add(Span<const unsigned char> rgb, size_t side) {
+        if (rgb.size() != 3 * side * side)
+            throw Error(UE_BAD_SIZE, "an image has not side x side x 3 bytes");
+        const ue_pixels pixels = {rgb.data(), static_cast<ptrdiff_t>(3 * side), 3, 1};
+        told(ue_colour_add(handle_.get(), &pixels, side, side, 4));
+    }
+    /* As the bundle asks, unless a mode says otherwise. */
+    Colour fit(const Bundle &bundle, const std::string &mode = "") {
+        static const char *const modes[] = {"none", "white-balance", "reinhard"};
+        const ue_bundle_info info = bundle.info();
+        const char *asked = mode.empty() ? modes[info.colour] : detail::text(mode);
+        ue_colour found{};
+        found.struct_size = sizeof found;
+        told(ue_colour_fit(handle_.get(), asked, info.colour_mean, info.colour_std, &found,
+                           nullptr));
+        Colour colour{found.mode, {}, found.warning ? found.warning : ""};
+        for (size_t k = 0; k < colour.matrix.size(); k++)
+            colour.matrix[k] = found.matrix[k];
+        return colour;
+    }
+
+  private:
+    void told(ue_status status) const {
+        detail::check(status, status ? ue_colour_error(handle_.get()) : "");
+    }
+
+    std::shared_ptr<ue_colour_sample> handle_;
+};
+
 /* Fill `rgb` [side][side][3] from a compressed tile; throw where that cannot be done. */
 using Decoder =
     std::function<void(const void *bytes, size_t size, unsigned char *rgb, size_t side)>;

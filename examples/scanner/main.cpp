@@ -17,6 +17,34 @@
 
 namespace {
 
+/* The pixels of a tile, none where it was left out or cannot be read. */
+Bytes seen(const Slide &slide, int64_t x, int64_t y, size_t side) {
+    try {
+        Tile tile = slide.read(x, y);
+        if (!tile.jpeg.empty()) {
+            tile.rgb.resize(3 * side * side);
+            decode_jpeg(tile.jpeg.data(), tile.jpeg.size(), tile.rgb.data(), side);
+        }
+        return tile.rgb;
+    } catch (const std::exception &) {
+        return {};
+    }
+}
+
+/* A scanner sees its focus points before it scans: here 8 tiles in a row, 4 in a column. */
+unicas_edge::Colour fit_colour(const unicas_edge::Bundle &bundle, const Slide &slide, size_t side) {
+    unicas_edge::ColourSample sample;
+    const auto step = static_cast<int64_t>(side);
+    for (int64_t point = 0; point < 32; point++) {
+        const int64_t x = slide.width * (point % 8) / 8 / step * step;
+        const int64_t y = slide.height * (point / 8) / 4 / step * step;
+        const Bytes rgb = seen(slide, x, y, side);
+        if (!rgb.empty())
+            sample.add(rgb, side);
+    }
+    return sample.fit(bundle);
+}
+
 unicas_edge::SessionOptions session_options(const Options &options, const Slide &slide,
                                             double um_px) {
     unicas_edge::SessionOptions given;
@@ -68,7 +96,10 @@ void screen(const Options &options) {
     const unicas_edge::Encoder encoder(bundle, options.engine);
     const unicas_edge::Screener screener(bundle, encoder, options.engine.threads);
     const std::unique_ptr<Slide> slide = open_slide(options, info.tile_px);
-    unicas_edge::Session session(screener, session_options(options, *slide, info.um_px));
+    unicas_edge::SessionOptions given = session_options(options, *slide, info.um_px);
+    if (options.fit_colour)
+        given.colour = fit_colour(bundle, *slide, info.tile_px);
+    unicas_edge::Session session(screener, given);
     Report report = Scan(session, *slide, options, info.tile_px).run();
     session.finish();
     const std::chrono::duration<double> to_result = Clock::now() - report.last_tile;

@@ -11,9 +11,11 @@ const char *const usage_text =
     "  --runtime LIBRARY  ONNX Runtime's shared library, where it has no usual name\n"
     "  --threads N        of the engine (all cores)\n"
     "  --max-tiles N      tiles that are encoded at most (the bundle's number)\n"
-    "  --colour TEXT      how colours are corrected: a mode and a matrix of twelve numbers, row "
-    "by\n"
-    "                     row, with commas between\n"
+    "  --colour TEXT      how colours are corrected: `fit`, as the bundle asks by what lies at "
+    "the\n"
+    "                     focus points; or a mode and a matrix of twelve numbers, row by row, "
+    "with\n"
+    "                     commas between\n"
     "slide:\n"
     "  --tiles FOLDER     tiles X_Y.ppm or X_Y.jpg, at level-0 (X, Y), at the bundle's um/px\n"
     "  --width, --height  of the synthetic slide that is drawn without --tiles (8192)\n"
@@ -74,6 +76,9 @@ void set_threads(Options &options, const std::string &word) {
 }
 
 void set_colour(Options &options, const std::string &word) {
+    options.fit_colour = word == "fit";
+    if (options.fit_colour)
+        return;
     std::istringstream parts(word);
     unicas_edge::Colour colour;
     std::string part;

@@ -20,6 +20,7 @@ struct Options {
     std::string tiles; /* a folder; empty: a synthetic slide */
     std::string output, save, spool;
     std::optional<unicas_edge::Colour> colour;
+    bool fit_colour = false;             /* on what lies at the focus points */
     int64_t width = 8192, height = 8192; /* of the synthetic slide */
     uint64_t seed = 1;
     size_t max_tiles = 0;

@@ -329,6 +329,19 @@ static void failures() {
     CHECK(failed([&] { ue::Session refused(kept, none); }) != UE_OK);
 }
 
+static void colours() {
+    const ue::Bundle bundle(folder);
+    ue::ColourSample sample;
+    CHECK(failed([&] { sample.add(tile(1), 255); }) == UE_BAD_SIZE);
+    CHECK(!sample.fit(bundle).warning.empty()); // of no pixels
+    for (int k = 0; k < 9; k++)
+        sample.add(tile(k), 256);
+    CHECK(sample.fit(bundle).mode == "reinhard" && sample.fit(bundle, "none").matrix[0] == 1);
+    std::string said;
+    CHECK(failed([&] { sample.fit(bundle, "sepia"); }, &said) == UE_BAD_OPTIONS);
+    CHECK(within(said, "sepia"));
+}
+
 static void threads() {
     const ue::Screener kept = screener();
     ue::Session session(kept, options(32));
@@ -366,6 +379,7 @@ int main(int count, char **words) {
     decoders();
     waiting();
     failures();
+    colours();
     threads();
     CHECK(alive == 0);
     return 0;

@@ -13,6 +13,7 @@ import simplejpeg
 
 from tests.faces.conftest import COLUMNS, ROWS, SIDE, in_python, places, same, write_ppm
 from tests.support.places import ROOT
+from unicas_edge import fit_colour
 
 SOURCES = sorted((ROOT / "examples/scanner").glob("*.cpp"))
 TROUBLE = ["--lost", 100, "--late", 300, "--twice", 300, "--seed", 5]
@@ -146,8 +147,29 @@ def test_a_drawn_slide_with_its_colours_corrected(scan, bundle, tmp_path):
             rgb = (tmp_path / f"{x}_{y}.ppm").read_bytes()[-3 * SIDE * SIDE :]
             session.push(np.frombuffer(rgb, np.uint8).reshape(SIDE, SIDE, 3), x, y)
 
-    colour = ColourFit("reinhard", matrix, [])
+    colour = ColourFit("reinhard", matrix, 0)
     assert same(result, in_python(bundle, deliver, max_tiles=16, colour=colour))
+
+
+def test_colours_are_fitted_as_in_python(scan, bundle, tmp_path):
+    """On the tiles at the focus points of a drawn slide."""
+    options = ["--width", 8 * SIDE, "--height", 4 * SIDE, "--max-tiles", 16, "--colour", "fit"]
+    code, result, said = scan(*options, "--rate", 0, "--save", tmp_path)
+    assert code == 0, said
+    every = [(SIDE * col, SIDE * row) for row in range(4) for col in range(8)]
+
+    def saved(x, y):
+        rgb = (tmp_path / f"{x}_{y}.ppm").read_bytes()[-3 * SIDE * SIDE :]
+        return np.frombuffer(rgb, np.uint8).reshape(SIDE, SIDE, 3)
+
+    def deliver(session):
+        for x, y in every:
+            session.push(saved(x, y), x, y)
+
+    size = {"width": 8 * SIDE, "height": 4 * SIDE, "max_tiles": 16}
+    colour = fit_colour(bundle, [saved(*place) for place in every])
+    assert colour.mode == "reinhard"
+    assert same(result, in_python(bundle, deliver, colour=colour, **size))
 
 
 def test_real_tiles(scan, bundle, data_dir, tmp_path):
