@@ -25,7 +25,7 @@ static void real(struct ue_json_out *out, const char *key, double value) {
     ue_out_real(out, value);
 }
 
-static void boolean(struct ue_json_out *out, const char *key, bool value) {
+static void put_boolean(struct ue_json_out *out, const char *key, bool value) {
     ue_out_key(out, key);
     ue_out_boolean(out, value);
 }
@@ -74,8 +74,8 @@ static void write_bundle(struct ue_json_out *out, const ue_bundle *bundle) {
     ue_out_open(out, '{');
     text(out, "name", manifest->name);
     text(out, "version", manifest->version);
-    boolean(out, "trained", manifest->trained);
-    boolean(out, "demonstration", manifest->demonstration);
+    put_boolean(out, "trained", manifest->trained);
+    put_boolean(out, "demonstration", manifest->demonstration);
     ue_out_key(out, "files");
     ue_out_open(out, '{');
     string(out, "bundle.json", bundle->sha256);
