@@ -91,19 +91,24 @@ def test_tiles_past_the_limit_are_said_not_to_be_kept(tmp_path):
     pictures.close()
 
 
-def test_a_full_disk_costs_pictures_and_no_tile(models, monkeypatch, caplog):  # noqa: F811
+def test_a_full_disk_costs_pictures_and_no_tile(models, monkeypatch):  # noqa: F811
+    said: list[str] = []
+
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with serving(models) as client:
         path, own = opened(client, pictures=True)
         monkeypatch.setattr("unicas_edge.serve.pictures.os.write", full)
+        monkeypatch.setattr(
+            "unicas_edge.serve.pictures._log.warning", lambda text, *_: said.append(text)
+        )
         assert push(client, path, own, 0, 0, score=1.0).status_code == 204
         assert push(client, path, own, 0, 1, score=1.0).status_code == 204
         monkeypatch.undo()
         finished(client, path, own)
         assert client.get(f"{path}/files/contact.jpg", headers=own).status_code == 200
-    assert caplog.text.count("cannot be kept") == 1
+    assert said == ["the tiles for pictures cannot be kept: %s"]
 
 
 @pytest.mark.parametrize("ends", ["delete", "idle", "outnumbered", "stop"])

@@ -9,7 +9,7 @@ from tests.support.knowledge_case import KINDS, weights_for
 from unicas_edge.adequacy.knowledge import load_knowledge
 from unicas_edge.bundle import Bundle
 from unicas_edge.errors import BundleError
-from unicas_edge.train.knowledge.bundle import knowledge_spec, write_knowledge
+from unicas_edge.train.knowledge.bundle import knowledge_spec, read_tokens, write_knowledge
 
 
 def spec_of(bundle):
@@ -23,8 +23,11 @@ def test_it_is_written_and_read_again(untrained_bundle, tmp_path):
     write_knowledge(untrained_bundle, tmp_path / "new", tensors, spec_of(untrained_bundle), changes)
     made = Bundle.load(tmp_path / "new")
     assert made.manifest.name == "with knowledge"
-    knowledge = load_knowledge(made)
-    assert np.allclose(knowledge.kinds.weight, tensors["kinds.weight"])
+    width = untrained_bundle.manifest.encoder.width
+    tokens = np.random.default_rng(0).standard_normal((9, width), dtype="f4")
+    read, given = load_knowledge(made).read(tokens), read_tokens(tensors, KINDS, ("cell",), tokens)
+    for part in ("kind", "distance", "cells", "octaves"):
+        assert np.array_equal(getattr(read, part), getattr(given, part))
 
 
 @pytest.mark.parametrize("key", ["tokens.covariance", "kinds.weight"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unicas_edge import _native
 from unicas_edge.adequacy.reading import Reading
 from unicas_edge.errors import TrainingError
 from unicas_edge.train.knowledge.bundle import knowledge_spec, read_tokens
@@ -111,14 +112,19 @@ def test_limits_lie_beyond_the_worst_good_slide(tensors):
     assert (free.min_cell_share, free.distance_limit) == (0.0, 1e9)
 
 
+def reading_of(octave) -> Reading:
+    """What a slide of one cell tile reads as that is so many octaves off in um/px."""
+    flat = np.zeros(1)
+    native = _native.Knowledge(
+        np.ones(1, np.uint8), flat[None], flat, flat, np.eye(1), flat, flat, flat, flat + octave
+    )
+    return Reading.of(("cell",), native.read(np.zeros((1, 1), np.float32)))
+
+
 @pytest.mark.parametrize(
     ("octaves", "tolerance"),
     [((), 0.15), ((0.02, -0.1), 0.15), ((0.0, -0.4), 0.351), ((-1.1,), None)],
 )
 def test_a_spacing_is_refused_beyond_what_good_slides_are_read_as(octaves, tolerance):
-    one = np.ones(1)
-    good = [
-        Reading(("cell",), np.zeros(1, np.intp), one > 0, one, one, one * octave)
-        for octave in octaves
-    ]
+    good = [reading_of(octave) for octave in octaves]
     assert knowledge_spec("0" * 64, KINDS, ("cell",), good).um_px_tolerance == tolerance
