@@ -118,7 +118,7 @@ def reading_of(octave) -> Reading:
     native = _native.Knowledge(
         np.ones(1, np.uint8), flat[None], flat, flat, np.eye(1), flat, flat, flat, flat + octave
     )
-    return Reading.of(("cell",), native.read(np.zeros((1, 1), np.float32)))
+    return Reading.of(("cell",), native.read(np.ones((1, 1), np.float32)))
 
 
 @pytest.mark.parametrize(
