@@ -6,6 +6,7 @@
 #include "state.h"
 #include "system/clock.h"
 #include "system/memory.h"
+#include "system/structs.h"
 
 /* ---- creation -------------------------------------------------------------------------------- */
 
@@ -30,21 +31,9 @@ static ue_status start(ue_aggregator *aggregator, size_t threads, const char *va
     return UE_OK;
 }
 
-/* Read an option struct that may be shorter (an older caller's) than ours, or longer and unknown.
- */
-static ue_status read_options(const ue_aggregator_options *given, ue_aggregator_options *options) {
-    *options = (ue_aggregator_options){.struct_size = sizeof *options};
-    if (!given)
-        return UE_OK;
-    if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options ||
-        given->struct_size % sizeof(void *))
-        return UE_BAD_OPTIONS;
-    memcpy(options, given, given->struct_size);
-    return UE_OK;
-}
-
 static ue_status create(const char *path, const void *bytes, size_t size,
                         const ue_aggregator_options *given, ue_aggregator **out) {
+    const ue_aggregator_options usual = {.struct_size = sizeof usual};
     ue_aggregator_options options;
     if (!out)
         return UE_NULL_POINTER;
@@ -53,7 +42,7 @@ static ue_status create(const char *path, const void *bytes, size_t size,
         return UE_NO_MEMORY;
     if (!path && !bytes)
         return ue_fail(&aggregator->error, UE_NULL_POINTER, "no file and no memory given");
-    if (read_options(given, &options))
+    if (!ue_struct_read(&options, sizeof options, given ? given : &usual))
         return ue_fail(&aggregator->error, UE_BAD_OPTIONS,
                        "struct_size of the options is not one that this version knows");
     const ue_status status =
@@ -106,12 +95,10 @@ static const char *storage_name(const struct ue_weights *weights) {
 ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_info *info) {
     if (!aggregator || !info)
         return UE_NULL_POINTER;
-    if (!aggregator->usable || info->struct_size < sizeof info->struct_size ||
-        info->struct_size % sizeof(void *))
+    if (!aggregator->usable)
         return UE_BAD_OPTIONS;
     const struct ue_config *config = &aggregator->weights.config;
     const ue_aggregator_info full = {
-        .struct_size = ue_least(info->struct_size, sizeof *info),
         .embed_dim_in = config->embed_dim_in,
         .embed_dim = config->embed_dim,
         .depth = config->depth,
@@ -123,8 +110,7 @@ ue_status ue_aggregator_describe(const ue_aggregator *aggregator, ue_aggregator_
         .stored_bytes = aggregator->weights.stored_bytes,
         .prepared_bytes = aggregator->prepared_bytes,
     };
-    memcpy(info, &full, full.struct_size);
-    return UE_OK;
+    return ue_struct_write(info, &full, sizeof full) ? UE_OK : UE_BAD_OPTIONS;
 }
 
 size_t ue_aggregator_classes(const ue_aggregator *aggregator, size_t task) {

@@ -2,15 +2,7 @@
 #include <string.h>
 
 #include "state.h"
-
-/* Whether a caller's struct is one that this version may fill: an older one is shorter. */
-static bool fits(const ue_bundle *bundle, size_t size) {
-    return bundle->usable && size >= sizeof size && size % sizeof(void *) == 0;
-}
-
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
+#include "system/structs.h"
 
 static void describe_numbers(const struct ue_manifest *manifest, ue_bundle_info *info) {
     const struct ue_affine_spec *scale = &manifest->input.scale;
@@ -31,11 +23,10 @@ static void describe_numbers(const struct ue_manifest *manifest, ue_bundle_info 
 ue_status ue_bundle_describe(const ue_bundle *bundle, ue_bundle_info *info) {
     if (!bundle || !info)
         return UE_NULL_POINTER;
-    if (!fits(bundle, info->struct_size))
+    if (!bundle->usable)
         return UE_BAD_OPTIONS;
     const struct ue_manifest *manifest = &bundle->manifest;
     ue_bundle_info full = {
-        .struct_size = least(info->struct_size, sizeof full),
         .name = manifest->name.bytes,
         .version = manifest->version.bytes,
         .licence = manifest->licence.bytes,
@@ -47,8 +38,7 @@ ue_status ue_bundle_describe(const ue_bundle *bundle, ue_bundle_info *info) {
         .tasks = manifest->tasks.count,
     };
     describe_numbers(manifest, &full);
-    memcpy(info, &full, full.struct_size);
-    return UE_OK;
+    return ue_struct_write(info, &full, sizeof full) ? UE_OK : UE_BAD_OPTIONS;
 }
 
 static const struct ue_task *task_at(const ue_bundle *bundle, size_t index) {
@@ -60,11 +50,10 @@ ue_status ue_bundle_describe_task(const ue_bundle *bundle, size_t index, ue_bund
     if (!bundle || !task)
         return UE_NULL_POINTER;
     const struct ue_task *found = task_at(bundle, index);
-    if (!found || !fits(bundle, task->struct_size))
+    if (!found)
         return UE_BAD_OPTIONS;
     const struct ue_conformal_spec *conformal = &found->conformal;
     const ue_bundle_task full = {
-        .struct_size = least(task->struct_size, sizeof full),
         .name = found->name.bytes,
         .classes = found->classes.count,
         .positive = (size_t)found->positive,
@@ -75,8 +64,7 @@ ue_status ue_bundle_describe_task(const ue_bundle *bundle, size_t index, ue_bund
         .positive_from = conformal->positive_from,
         .negative_to = conformal->negative_to,
     };
-    memcpy(task, &full, full.struct_size);
-    return UE_OK;
+    return ue_struct_write(task, &full, sizeof full) ? UE_OK : UE_BAD_OPTIONS;
 }
 
 const char *ue_bundle_class(const ue_bundle *bundle, size_t task, size_t index) {

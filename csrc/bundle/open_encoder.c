@@ -12,6 +12,7 @@
 #include "model.h"
 #include "speeds.h"
 #include "system/machine.h"
+#include "system/structs.h"
 
 /* An encoder of a bundle: what a table's functions are called with. */
 struct opened {
@@ -37,15 +38,11 @@ static ue_status no_memory(void) {
 
 /* ---- what is asked --------------------------------------------------------------------------- */
 
-/* Of a caller's struct as much as there is of it. */
 static ue_status read_wanted(const ue_bundle_engine *given, ue_bundle_engine *wanted) {
-    const size_t size = given ? given->struct_size : sizeof *given;
-    *wanted = (ue_bundle_engine){.struct_size = sizeof *wanted};
-    if (size < sizeof size || size > sizeof *wanted || size % sizeof(void *))
+    const ue_bundle_engine usual = {.struct_size = sizeof usual};
+    if (!ue_struct_read(wanted, sizeof *wanted, given ? given : &usual))
         return ue_encoder_fail(UE_BAD_OPTIONS, "struct_size of what is wanted is not one that this "
                                                "version knows");
-    if (given)
-        memcpy(wanted, given, size);
     return UE_OK;
 }
 

@@ -4,19 +4,11 @@
 #include <string.h>
 
 #include "system/half.h"
+#include "system/structs.h"
 
 /* ---- what is asked for ----------------------------------------------------------------------- */
 
 static const char *const precisions[] = {"fp32", "bf16", "fp16", "int8w", "int8"};
-
-/* Of a caller's struct as much as there is of it. False for a size that is not possible. */
-static bool read_struct(void *out, size_t size, const void *given, size_t given_size) {
-    memset(out, 0, size);
-    if (given_size < sizeof(size_t) || given_size > size || given_size % sizeof(void *))
-        return false;
-    memcpy(out, given, given_size);
-    return true;
-}
 
 static const char *precision_of(const char *name) {
     for (size_t k = 0; name && k < sizeof precisions / sizeof *precisions; k++)
@@ -57,8 +49,8 @@ ue_status ue_engine_ask(const ue_encoder_source *source, const ue_encoder_option
                                "encoder->struct_size is not one that this version knows");
     *encoder = (ue_encoder){.struct_size = sizeof *encoder};
     options = options ? options : &usual;
-    if (!read_struct(&request->source, sizeof *source, source, source->struct_size) ||
-        !read_struct(&request->options, sizeof *options, options, options->struct_size))
+    if (!ue_struct_read(&request->source, sizeof *source, source) ||
+        !ue_struct_read(&request->options, sizeof *options, options))
         return ue_encoder_fail(UE_BAD_OPTIONS, "struct_size of the source or of the options is "
                                                "not one that this version knows");
     return check_source(&request->source);

@@ -84,3 +84,17 @@ void ue_out_boolean(struct ue_json_out *out, bool value) {
 void ue_out_null(struct ue_json_out *out) {
     word(out, "null");
 }
+
+/* ---- members --------------------------------------------------------------------------------- */
+
+#define UE_PUT(kind, type)                                                     \
+    void ue_put_##kind(struct ue_json_out *out, const char *key, type value) { \
+        ue_out_key(out, key);                                                  \
+        ue_out_##kind(out, value);                                             \
+    }
+UE_PUT(string, const char *)
+UE_PUT(text, struct ue_json_text)
+UE_PUT(real, double)
+UE_PUT(whole, int64_t)
+UE_PUT(boolean, bool)
+#undef UE_PUT

@@ -25,4 +25,11 @@ void ue_out_whole(struct ue_json_out *out, int64_t value);
 void ue_out_boolean(struct ue_json_out *out, bool value);
 void ue_out_null(struct ue_json_out *out);
 
+/* A member: its name and its value. */
+void ue_put_string(struct ue_json_out *out, const char *key, const char *text);
+void ue_put_text(struct ue_json_out *out, const char *key, struct ue_json_text text);
+void ue_put_real(struct ue_json_out *out, const char *key, double value);
+void ue_put_whole(struct ue_json_out *out, const char *key, int64_t value);
+void ue_put_boolean(struct ue_json_out *out, const char *key, bool value);
+
 #endif

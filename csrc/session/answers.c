@@ -1,7 +1,7 @@
 /* What programs ask of a finished session. */
 #include "state.h"
 
-#include <string.h>
+#include "system/structs.h"
 
 /* Another thread may finish it just now. */
 static bool is_finished(const ue_session *session) {
@@ -14,10 +14,6 @@ static bool is_finished(const ue_session *session) {
     return finished;
 }
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 const char *ue_session_result_json(const ue_session *session) {
     return is_finished(session) ? session->json.text.bytes : NULL;
 }
@@ -28,21 +24,19 @@ ue_status ue_session_answer(const ue_session *session, size_t task, ue_answer *a
         return status;
     if (!answer)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
-    if (answer->struct_size < sizeof(size_t) || answer->struct_size % sizeof(void *))
-        return ue_refuse(UE_BAD_OPTIONS, "struct_size is not that of an answer");
     if (!is_finished(session))
         return ue_refuse(UE_BUSY, "finish the session first");
     const struct ue_manifest *manifest = &session->screener->bundle->manifest;
     const struct ue_task *tasks = manifest->tasks.items;
     if (task >= manifest->tasks.count)
         return ue_refuse(UE_BAD_SIZE, "the bundle has %zu tasks", manifest->tasks.count);
-    ue_answer full = {.struct_size = least(answer->struct_size, sizeof full),
-                      .name = tasks[task].name.bytes,
-                      .decision = session->verdict.tasks[task].decision,
-                      .probability = session->verdict.tasks[task].probability,
-                      .threshold = tasks[task].threshold};
-    memcpy(answer, &full, full.struct_size);
-    return UE_OK;
+    const ue_answer full = {.name = tasks[task].name.bytes,
+                            .decision = session->verdict.tasks[task].decision,
+                            .probability = session->verdict.tasks[task].probability,
+                            .threshold = tasks[task].threshold};
+    return ue_struct_write(answer, &full, sizeof full)
+               ? UE_OK
+               : ue_refuse(UE_BAD_OPTIONS, "struct_size is not that of an answer");
 }
 
 const char *ue_session_reason(const ue_session *session, size_t index) {

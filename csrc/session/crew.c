@@ -7,9 +7,6 @@
 #include "system/clock.h"
 #include "system/memory.h"
 
-/* How long a thread waits inside the intake before it looks again. */
-enum { POLL_MS = 100 };
-
 /* What a thread has for itself. */
 struct batch {
     void *planes;
@@ -75,7 +72,7 @@ static void work(ue_session *session, struct batch *batch) {
     for (;;) {
         size_t count = 0;
         const ue_status status =
-            ue_intake_take(session->intake, batch->planes, batch->cells, &count, POLL_MS);
+            ue_intake_take(session->intake, batch->planes, batch->cells, &count, UE_POLL_MS);
         if (status == UE_BUSY)
             continue;
         if (status && status != UE_ENDED)

@@ -5,23 +5,6 @@
 
 #include "system/clock.h"
 
-enum { POLL_MS = 100 };
-
-static ue_status wait_for_encoder(ue_session *session, uint32_t milliseconds) {
-    const double end = ue_seconds() + milliseconds / 1e3;
-    for (;;) {
-        const double left = 1e3 * (end - ue_seconds());
-        const bool forever = milliseconds == UE_FOREVER;
-        const unsigned wait = forever || left > POLL_MS ? POLL_MS : left > 0 ? (unsigned)left : 0;
-        const ue_status status = ue_intake_drained(session->intake, wait);
-        const ue_status failed = ue_session_check(session);
-        if (failed)
-            return failed;
-        if (status != UE_BUSY || (!forever && left <= 0))
-            return status;
-    }
-}
-
 static struct ue_context context_of(const ue_session *session) {
     const ue_encoder *encoder = &session->screener->encoder;
     const struct ue_context context = {
@@ -90,7 +73,7 @@ static ue_status finish(ue_session *session, uint32_t milliseconds) {
     ue_status status = ue_intake_end(session->intake);
     if (status && status != UE_ENDED)
         return status;
-    status = wait_for_encoder(session, milliseconds);
+    status = ue_session_wait(session, milliseconds, ue_intake_drained);
     if (status)
         return status;
     ue_crew_join(session);
@@ -114,7 +97,7 @@ static ue_status take_turn(ue_session *session, uint32_t milliseconds, bool *min
         if (milliseconds != UE_FOREVER && ue_seconds() >= end)
             status = ue_refuse(UE_BUSY, "another thread finishes the session");
         else
-            ue_wait_for(&session->changed, &session->lock, POLL_MS);
+            ue_wait_for(&session->changed, &session->lock, UE_POLL_MS);
     }
     *mine = !status && !session->finished;
     session->finishing |= *mine;

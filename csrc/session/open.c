@@ -8,6 +8,7 @@
 
 #include "formats/sha256.h"
 #include "system/clock.h"
+#include "system/structs.h"
 
 /* unicas_edge/tiles/quality.py says how these were found; it has the same. */
 enum { CELLULAR_BELOW = 217, DARK_BELOW = 32 };
@@ -202,15 +203,6 @@ static ue_session *session_for(ue_screener *screener, const ue_session_options *
     return NULL;
 }
 
-/* Options of an older program are shorter; what they lack is zero. */
-static bool read_struct(void *out, size_t size, const void *given, size_t given_size) {
-    memset(out, 0, size);
-    if (given_size < sizeof(size_t) || given_size > size || given_size % sizeof(void *))
-        return false;
-    memcpy(out, given, given_size);
-    return true;
-}
-
 ue_status ue_session_open(ue_screener *screener, const ue_session_options *options,
                           ue_session **out) {
     if (out)
@@ -222,9 +214,8 @@ ue_status ue_session_open(ue_screener *screener, const ue_session_options *optio
         return status;
     ue_session_options known;
     ue_colour colour;
-    if (!read_struct(&known, sizeof known, options, options->struct_size) ||
-        (known.colour &&
-         !read_struct(&colour, sizeof colour, known.colour, known.colour->struct_size)))
+    if (!ue_struct_read(&known, sizeof known, options) ||
+        (known.colour && !ue_struct_read(&colour, sizeof colour, known.colour)))
         return ue_refuse(UE_BAD_OPTIONS,
                          "struct_size of the options is not one that this version knows");
     known.colour = known.colour ? &colour : NULL;

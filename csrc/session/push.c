@@ -8,25 +8,12 @@
 #include "system/clock.h"
 
 enum {
-    POLL_MS = 100,
     MOST_CAUSES = 10000, /* that are kept word for word, */
     LONGEST_CAUSE = 500  /* each up to so many bytes */
 };
 static const size_t most_jpeg = (size_t)64 << 20;
 
 /* ---- pushing --------------------------------------------------------------------------------- */
-
-static ue_status wait_for_room(ue_session *session, uint32_t milliseconds) {
-    const double end = ue_seconds() + milliseconds / 1e3;
-    for (;;) {
-        const double left = 1e3 * (end - ue_seconds());
-        const bool forever = milliseconds == UE_FOREVER;
-        const unsigned wait = forever || left > POLL_MS ? POLL_MS : left > 0 ? (unsigned)left : 0;
-        ue_status status = ue_intake_room(session->intake, wait);
-        if (status != UE_BUSY || (!forever && left <= 0))
-            return ue_session_why(session, status);
-    }
-}
 
 /* The bytes that the tile's luma takes as a JPEG. */
 static ue_status measured_score(const ue_session *session, const ue_pixels *pixels, double *score) {
@@ -47,7 +34,7 @@ ue_status ue_session_push(ue_session *session, const ue_pixels *pixels, int64_t 
     if (!pixels || !pixels->red)
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL");
     const bool given = score != UE_NO_SCORE;
-    status = wait_for_room(session, milliseconds);
+    status = ue_session_wait(session, milliseconds, ue_intake_room);
     if (!status && !given)
         status = measured_score(session, pixels, &score);
     if (!status)
@@ -112,7 +99,8 @@ ue_status ue_session_push_jpeg(ue_session *session, const void *bytes, size_t si
         return ue_refuse(UE_NULL_POINTER, "a pointer is NULL, or the session has no decoder");
     if (!size || size > most_jpeg)
         return ue_refuse(UE_BAD_SIZE, "a tile of %zu bytes is not possible", size);
-    status = wait_for_room(session, milliseconds); /* before it is decoded in vain */
+    status =
+        ue_session_wait(session, milliseconds, ue_intake_room); /* before it is decoded in vain */
     if (!status && ue_intake_came(session->intake, x, y) == UE_OK)
         status = ue_refuse(UE_BAD_TILE, "the tile at (%lld, %lld) came before", (long long)x,
                            (long long)y);

@@ -6,8 +6,6 @@
 
 #include "bundle/files.h"
 
-/* How long a thread waits before it looks whether its session was cancelled. */
-enum { POLL_MS = 50 };
 /* Of a knowledge: the covariance of tokens of 4096 has 64 MiB. */
 static const uint64_t most_knowledge_bytes = (uint64_t)68 << 20;
 
@@ -18,7 +16,7 @@ bool ue_screener_enter(ue_screener *screener, ue_intake *intake) {
     ue_lock(&screener->lock);
     while ((wanted = !ue_intake_cancelled(intake)) &&
            screener->running >= screener->encoder.workers)
-        ue_wait_for(&screener->freed, &screener->lock, POLL_MS);
+        ue_wait_for(&screener->freed, &screener->lock, UE_POLL_MS);
     screener->running += wanted;
     ue_unlock(&screener->lock);
     return wanted;

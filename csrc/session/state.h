@@ -93,6 +93,12 @@ ue_status ue_session_check(ue_session *session);
 /* A status of the intake, or why it ended. */
 ue_status ue_session_why(ue_session *session, ue_status status);
 
+/* How long a thread waits before it looks whether what it waits for still makes sense. */
+enum { UE_POLL_MS = 100 };
+/* Ask the intake until it is no more UE_BUSY, or so long. */
+ue_status ue_session_wait(ue_session *session, uint32_t milliseconds,
+                          ue_status (*ask)(ue_intake *intake, unsigned milliseconds));
+
 /* crew.c: the session's own threads. */
 ue_status ue_crew_start(ue_session *session);
 /* Wait until they ended, which they do when the intake is cancelled or has nothing left. */

@@ -11,21 +11,6 @@ enum {
 
 static const char *const decisions[] = {"unsatisfactory", "negative", "positive"};
 
-static void whole(struct ue_json_out *out, const char *key, int64_t value) {
-    ue_out_key(out, key);
-    ue_out_whole(out, value);
-}
-
-static void real(struct ue_json_out *out, const char *key, double value) {
-    ue_out_key(out, key);
-    ue_out_real(out, value);
-}
-
-static void string(struct ue_json_out *out, const char *key, const char *value) {
-    ue_out_key(out, key);
-    ue_out_string(out, value);
-}
-
 /* ---- coverage -------------------------------------------------------------------------------- */
 
 static void write_failures(struct ue_json_out *out, const struct ue_verdict *verdict,
@@ -38,10 +23,10 @@ static void write_failures(struct ue_json_out *out, const struct ue_verdict *ver
             continue;
         const char *cause = evidence->causes[k];
         ue_out_open(out, '{');
-        whole(out, "x", verdict->tiles[k].x);
-        whole(out, "y", verdict->tiles[k].y);
+        ue_put_whole(out, "x", verdict->tiles[k].x);
+        ue_put_whole(out, "y", verdict->tiles[k].y);
         const bool came = evidence->status[evidence->planned[k]] != UE_TILE_UNSEEN;
-        string(out, "cause", cause ? cause : came ? "could not be read" : "never pushed");
+        ue_put_string(out, "cause", cause ? cause : came ? "could not be read" : "never pushed");
         ue_out_close(out, '}');
         listed++;
     }
@@ -53,14 +38,14 @@ static void write_coverage(struct ue_json_out *out, const struct ue_verdict *ver
     const struct ue_counts *counts = &verdict->counts;
     ue_out_key(out, "coverage");
     ue_out_open(out, '{');
-    whole(out, "grid_tiles", (int64_t)(context->grid.rows * context->grid.cols));
-    whole(out, "planned", (int64_t)verdict->planned);
-    whole(out, "read", (int64_t)(counts->encoded + counts->background));
-    whole(out, "encoded", (int64_t)counts->encoded);
-    whole(out, "background", (int64_t)counts->background);
-    whole(out, "sparse", (int64_t)counts->sparse);
-    whole(out, "failed", (int64_t)counts->failed);
-    real(out, "coverage", counts->coverage);
+    ue_put_whole(out, "grid_tiles", (int64_t)(context->grid.rows * context->grid.cols));
+    ue_put_whole(out, "planned", (int64_t)verdict->planned);
+    ue_put_whole(out, "read", (int64_t)(counts->encoded + counts->background));
+    ue_put_whole(out, "encoded", (int64_t)counts->encoded);
+    ue_put_whole(out, "background", (int64_t)counts->background);
+    ue_put_whole(out, "sparse", (int64_t)counts->sparse);
+    ue_put_whole(out, "failed", (int64_t)counts->failed);
+    ue_put_real(out, "coverage", counts->coverage);
     write_failures(out, verdict, evidence);
     ue_out_close(out, '}');
 }
@@ -73,7 +58,7 @@ static void write_kinds(struct ue_json_out *out, const struct ue_knowledge_spec 
     ue_out_key(out, "kinds");
     ue_out_open(out, '{');
     for (size_t k = 0; k < reading->kinds; k++)
-        whole(out, kinds[k].bytes, (int64_t)reading->counts[k]);
+        ue_put_whole(out, kinds[k].bytes, (int64_t)reading->counts[k]);
     ue_out_close(out, '}');
     ue_out_key(out, "aggregated");
     ue_out_open(out, '[');
@@ -87,9 +72,9 @@ static void write_squamous(struct ue_json_out *out, const struct ue_squamous *sq
     ue_text_print(&method, "%s; needed: %s", squamous->how.bytes, squamous->asked.bytes);
     ue_out_key(out, "squamous");
     ue_out_open(out, '{');
-    whole(out, "estimate", squamous->estimate);
-    whole(out, "needed", squamous->needed);
-    string(out, "method", method.bytes);
+    ue_put_whole(out, "estimate", squamous->estimate);
+    ue_put_whole(out, "needed", squamous->needed);
+    ue_put_string(out, "method", method.bytes);
     ue_out_close(out, '}');
     out->text.broken |= method.broken;
     ue_text_free(&method);
@@ -101,14 +86,14 @@ static void write_knowledge(struct ue_json_out *out, const struct ue_verdict *ve
     const double distance = reading->slide_distance;
     write_kinds(out, spec, reading);
     write_squamous(out, &verdict->squamous);
-    real(out, "distance", distance);
-    real(out, "distance_limit", spec->distance_limit);
+    ue_put_real(out, "distance", distance);
+    ue_put_real(out, "distance_limit", spec->distance_limit);
     ue_out_key(out, "known");
     if (isnan(distance))
         ue_out_null(out);
     else
         ue_out_boolean(out, distance <= spec->distance_limit);
-    real(out, "um_px_estimate", verdict->um_px_estimate);
+    ue_put_real(out, "um_px_estimate", verdict->um_px_estimate);
 }
 
 static void write_no_knowledge(struct ue_json_out *out) {
@@ -121,23 +106,22 @@ static void write_no_knowledge(struct ue_json_out *out) {
     ue_out_open(out, '[');
     ue_out_close(out, ']');
     for (size_t k = 0; k < sizeof unknown / sizeof unknown[0]; k++)
-        string(out, unknown[k], NULL);
+        ue_put_string(out, unknown[k], NULL);
 }
 
 static void write_adequacy(struct ue_json_out *out, const struct ue_verdict *verdict,
                            const struct ue_context *context, const struct ue_reading *reading) {
     ue_out_key(out, "adequacy");
     ue_out_open(out, '{');
-    ue_out_key(out, "satisfactory");
-    ue_out_boolean(out, !verdict->reasons.count);
+    ue_put_boolean(out, "satisfactory", !verdict->reasons.count);
     ue_out_key(out, "reasons");
     ue_out_open(out, '[');
     for (size_t k = 0; k < verdict->reasons.count; k++)
         ue_out_string(out, ue_reason(&verdict->reasons, k));
     ue_out_close(out, ']');
-    whole(out, "cellular_tiles", (int64_t)verdict->counts.encoded);
-    whole(out, "in_focus_tiles", (int64_t)verdict->counts.in_focus);
-    string(out, "basis", reading ? "tokens" : "pixels");
+    ue_put_whole(out, "cellular_tiles", (int64_t)verdict->counts.encoded);
+    ue_put_whole(out, "in_focus_tiles", (int64_t)verdict->counts.in_focus);
+    ue_put_string(out, "basis", reading ? "tokens" : "pixels");
     if (reading)
         write_knowledge(out, verdict, &context->manifest->knowledge, reading);
     else
@@ -149,11 +133,11 @@ static void write_adequacy(struct ue_json_out *out, const struct ue_verdict *ver
 
 static void write_top_tile(struct ue_json_out *out, const ue_tile *tile, double attention) {
     ue_out_open(out, '{');
-    whole(out, "x", tile->x);
-    whole(out, "y", tile->y);
-    whole(out, "width", tile->side);
-    whole(out, "height", tile->side);
-    real(out, "attention", attention);
+    ue_put_whole(out, "x", tile->x);
+    ue_put_whole(out, "y", tile->y);
+    ue_put_whole(out, "width", tile->side);
+    ue_put_whole(out, "height", tile->side);
+    ue_put_real(out, "attention", attention);
     ue_out_close(out, '}');
 }
 
@@ -191,8 +175,8 @@ static void write_confidence(struct ue_json_out *out, const struct ue_task *task
     const struct ue_conformal_spec *spec = &task->conformal;
     const struct ue_json_text *classes = task->classes.items;
     ue_out_open(out, '{');
-    real(out, "coverage", spec->coverage);
-    whole(out, "slides", (int64_t)spec->slides);
+    ue_put_real(out, "coverage", spec->coverage);
+    ue_put_whole(out, "slides", (int64_t)spec->slides);
     ue_out_key(out, "classes");
     ue_out_open(out, '[');
     if (probability <= spec->negative_to)
@@ -222,11 +206,10 @@ static void write_task(struct ue_json_out *out, const struct ue_verdict *verdict
     const size_t shown = ue_shown_count(evidence, &verdict->counts);
     const float *logits = evidence->logits;
     ue_out_open(out, '{');
-    ue_out_key(out, "name");
-    ue_out_text(out, task->name);
-    real(out, "probability", judged->probability);
-    real(out, "threshold", task->threshold);
-    string(out, "decision", decisions[judged->decision]);
+    ue_put_text(out, "name", task->name);
+    ue_put_real(out, "probability", judged->probability);
+    ue_put_real(out, "threshold", task->threshold);
+    ue_put_string(out, "decision", decisions[judged->decision]);
     write_logits(out, logits ? logits + number * evidence->most_classes : NULL,
                  task->classes.count);
     write_top_tiles(out, verdict, evidence, logits ? evidence->attention + number * shown : NULL);

@@ -21,7 +21,7 @@ from unicas_edge.engines.opening import open_candidate
 
 SOURCES = [
     ROOT / "csrc/status.c",
-    *(ROOT / f"csrc/system/{part}.c" for part in ("cores", "text_file")),
+    *(ROOT / f"csrc/system/{part}.c" for part in ("cores", "structs", "text_file")),
     *sorted((ROOT / "csrc/encoders").glob("*.c")),
 ]
 #: With sanitizers a C program must bring the C++ library along whose exceptions they watch.
