@@ -322,6 +322,7 @@ cdef extern from "verdict/verdict.h" nogil:
 
     struct ue_verdict:
         ue_tile *tiles
+        float *attention
 
     ue_status ue_judge(
         ue_verdict *verdict, const ue_context *context, const ue_evidence *evidence,

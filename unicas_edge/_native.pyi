@@ -284,8 +284,10 @@ class Judge:
     def aggregate(self, logits: NDArray[np.float32], attention: NDArray[np.float32]) -> None:
         """Take what the aggregator made of the cells that it was shown."""
 
-    def judge(self, tiles: NDArray[np.uint8]) -> tuple[str | None, bytes]:
-        """Fill `tiles` with a `ue_tile` a planned cell.
+    def judge(
+        self, tiles: NDArray[np.uint8], attention: NDArray[np.float32]
+    ) -> tuple[str | None, bytes]:
+        """Fill `tiles` with a `ue_tile` a planned cell, `attention` [tasks, planned] with shares.
 
         Return what the pixels contradict, None for nothing, and the verdict as JSON.
         """

@@ -243,18 +243,27 @@ cdef class Judge:
         self.evidence.logits, self.evidence.most_classes = &logits[0, 0], logits.shape[1]
         self.evidence.attention = &attention[0, 0]
 
-    def judge(self, uint8_t[::1] tiles not None) -> tuple[str | None, bytes]:
+    def judge(
+        self, uint8_t[::1] tiles not None, float[:, ::1] attention not None
+    ) -> tuple[str | None, bytes]:
         """Fill `tiles` (`ue_tile` [planned]); return what contradicts the slide, and the JSON."""
         cdef ue_error error = nothing()
         cdef ue_verdict verdict
         cdef ue_json_out out
         cdef size_t planned = self.evidence.planned_count
-        must_be([tiles.shape[0]], [planned * sizeof(ue_tile)])
+        must_be(
+            [tiles.shape[0], attention.shape[0], attention.shape[1]],
+            [planned * sizeof(ue_tile), self.manifest.tasks.count, planned],
+        )
         memset(&out, 0, sizeof(out))
         try:
             status = ue_judge(&verdict, &self.context, &self.evidence, &error)
             if planned and status == UE_OK:
                 memcpy(&tiles[0], verdict.tiles, planned * sizeof(ue_tile))
+                memcpy(
+                    &attention[0, 0], verdict.attention,
+                    self.manifest.tasks.count * planned * sizeof(float),
+                )
             if status == UE_BAD_SLIDE:
                 return (<bytes>error.text).decode("utf-8", "replace"), b""
             told(status, &error)

@@ -66,5 +66,5 @@ const float *ue_session_tokens(const ue_session *session, size_t *count) {
 const float *ue_session_attention(const ue_session *session, size_t task) {
     if (!is_finished(session) || task >= session->screener->bundle->manifest.tasks.count)
         return NULL;
-    return session->found.by_tile + task * session->verdict.planned;
+    return session->verdict.attention + task * session->verdict.planned;
 }

@@ -9,9 +9,9 @@ static ue_status no_memory(void) {
 }
 
 void ue_found_free(struct ue_found *found) {
-    void *const parts[] = {found->planned, found->encoded,   found->shown,  found->status,
-                           found->score,   found->cellular,  found->focus,  found->tokens,
-                           found->logits,  found->attention, found->by_tile};
+    void *const parts[] = {found->planned, found->encoded,  found->shown, found->status,
+                           found->score,   found->cellular, found->focus, found->tokens,
+                           found->logits,  found->attention};
     for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++)
         free(parts[k]);
     free((void *)found->causes);
@@ -109,22 +109,6 @@ static ue_status list_shown(ue_session *session, struct ue_found *found) {
     return UE_OK;
 }
 
-/* Each planned tile's share, 0 for those that were not shown. */
-static ue_status spread(struct ue_found *found, size_t tasks) {
-    const size_t planned = found->planned_count;
-    found->by_tile = calloc(tasks * planned + 1, sizeof *found->by_tile);
-    if (!found->by_tile)
-        return no_memory();
-    for (size_t k = 0, row = 0; k < planned && row < found->shown_count; k++) {
-        if (found->planned[k] != found->shown[row])
-            continue;
-        for (size_t task = 0; task < tasks && found->attention; task++)
-            found->by_tile[task * planned + k] = found->attention[task * found->shown_count + row];
-        row++;
-    }
-    return UE_OK;
-}
-
 static ue_status aggregate(ue_session *session, struct ue_found *found, size_t tasks) {
     const size_t count = found->shown_count;
     size_t *places = calloc(count, sizeof *places);
@@ -158,5 +142,5 @@ ue_status ue_find(ue_session *session, struct ue_found *found) {
         status = list_shown(session, found);
     if (!status && found->shown_count)
         status = aggregate(session, found, tasks);
-    return status ? status : spread(found, tasks);
+    return status;
 }

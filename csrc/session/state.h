@@ -53,7 +53,6 @@ struct ue_found {
     struct ue_reading reading;
     float *logits;       /* [tasks][most_classes]; NULL: nothing was aggregated */
     float *attention;    /* [tasks][shown] */
-    float *by_tile;      /* [tasks][planned]: the same, 0 for tiles that were not shown */
     const char **causes; /* [planned] */
 };
 

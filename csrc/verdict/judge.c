@@ -39,6 +39,21 @@ static ue_status judge_adequacy(struct ue_verdict *verdict, const struct ue_cont
     return check_spacing(verdict, context, error);
 }
 
+/* Each planned tile's share of a task's attention. */
+static void spread_attention(struct ue_verdict *verdict, const struct ue_evidence *evidence,
+                             size_t tasks) {
+    const size_t shown = ue_shown_count(evidence, &verdict->counts);
+    size_t row = 0;
+    for (size_t k = 0; k < verdict->planned && evidence->logits; k++) {
+        if (!ue_was_shown(evidence, verdict->tiles[k].token))
+            continue;
+        for (size_t task = 0; task < tasks; task++)
+            verdict->attention[task * verdict->planned + k] =
+                evidence->attention[task * shown + row];
+        row++;
+    }
+}
+
 static void decide(struct ue_verdict *verdict, const struct ue_context *context,
                    const struct ue_evidence *evidence) {
     const struct ue_task *tasks = context->manifest->tasks.items;
@@ -63,16 +78,18 @@ static ue_status no_memory(struct ue_error *error) {
 
 ue_status ue_judge(struct ue_verdict *verdict, const struct ue_context *context,
                    const struct ue_evidence *evidence, struct ue_error *error) {
-    const size_t planned = evidence->planned_count;
+    const size_t planned = evidence->planned_count, tasks = context->manifest->tasks.count;
     *verdict = (struct ue_verdict){.planned = planned};
     verdict->tiles = calloc(planned + 1, sizeof *verdict->tiles);
-    verdict->tasks = calloc(context->manifest->tasks.count, sizeof *verdict->tasks);
-    if (!verdict->tiles || !verdict->tasks)
+    verdict->attention = calloc(tasks * planned + 1, sizeof *verdict->attention);
+    verdict->tasks = calloc(tasks, sizeof *verdict->tasks);
+    if (!verdict->tiles || !verdict->attention || !verdict->tasks)
         return no_memory(error);
     ue_fill_tiles(verdict->tiles, context, evidence);
     if (!ue_judge_focus(verdict->tiles, planned, context->manifest->adequacy.focus_floor))
         return no_memory(error);
     ue_count_tiles(&verdict->counts, verdict->tiles, planned);
+    spread_attention(verdict, evidence, tasks);
     const ue_status status = judge_adequacy(verdict, context, evidence, error);
     if (status)
         return status;
@@ -85,6 +102,7 @@ ue_status ue_judge(struct ue_verdict *verdict, const struct ue_context *context,
 
 void ue_verdict_free(struct ue_verdict *verdict) {
     free(verdict->tiles);
+    free(verdict->attention);
     free(verdict->tasks);
     ue_text_free(&verdict->reasons.text);
     ue_text_free(&verdict->squamous.how);

@@ -144,28 +144,21 @@ static void write_top_tile(struct ue_json_out *out, const ue_tile *tile, double 
 /* The tiles that carried the decision, those of equal attention in canonical order. */
 static void write_top_tiles(struct ue_json_out *out, const struct ue_verdict *verdict,
                             const struct ue_evidence *evidence, const float *attention) {
-    const ue_tile *best[TOP_TILES];
-    float shares[TOP_TILES];
-    size_t count = 0, row = 0;
-    for (size_t k = 0; k < verdict->planned && attention; k++) {
+    size_t best[TOP_TILES], count = 0;
+    for (size_t k = 0; k < verdict->planned && evidence->logits; k++) {
         if (!ue_was_shown(evidence, verdict->tiles[k].token))
             continue;
-        const float share = attention[row++];
         size_t place = count < TOP_TILES ? count++ : TOP_TILES;
-        for (; place > 0 && shares[place - 1] < share; place--)
-            if (place < TOP_TILES) {
+        for (; place > 0 && attention[best[place - 1]] < attention[k]; place--)
+            if (place < TOP_TILES)
                 best[place] = best[place - 1];
-                shares[place] = shares[place - 1];
-            }
-        if (place < TOP_TILES) {
-            best[place] = &verdict->tiles[k];
-            shares[place] = share;
-        }
+        if (place < TOP_TILES)
+            best[place] = k;
     }
     ue_out_key(out, "top_tiles");
     ue_out_open(out, '[');
     for (size_t k = 0; k < count; k++)
-        write_top_tile(out, best[k], (double)shares[k]);
+        write_top_tile(out, &verdict->tiles[best[k]], (double)attention[best[k]]);
     ue_out_close(out, ']');
 }
 
@@ -203,7 +196,6 @@ static void write_task(struct ue_json_out *out, const struct ue_verdict *verdict
                        const struct ue_evidence *evidence, const struct ue_task *task,
                        size_t number) {
     const struct ue_judged_task *judged = &verdict->tasks[number];
-    const size_t shown = ue_shown_count(evidence, &verdict->counts);
     const float *logits = evidence->logits;
     ue_out_open(out, '{');
     ue_put_text(out, "name", task->name);
@@ -212,7 +204,7 @@ static void write_task(struct ue_json_out *out, const struct ue_verdict *verdict
     ue_put_string(out, "decision", decisions[judged->decision]);
     write_logits(out, logits ? logits + number * evidence->most_classes : NULL,
                  task->classes.count);
-    write_top_tiles(out, verdict, evidence, logits ? evidence->attention + number * shown : NULL);
+    write_top_tiles(out, verdict, evidence, verdict->attention + number * verdict->planned);
     ue_out_key(out, "confidence");
     if (judged->decision != UE_UNSATISFACTORY && task->conformal.given)
         write_confidence(out, task, judged->probability);

@@ -78,7 +78,8 @@ struct ue_judged_task {
 };
 
 struct ue_verdict {
-    ue_tile *tiles; /* [planned] */
+    ue_tile *tiles;   /* [planned] */
+    float *attention; /* [tasks][planned]: 0 for tiles that were not shown */
     size_t planned;
     struct ue_counts counts;
     struct ue_reasons reasons; /* none: satisfactory */

@@ -31,7 +31,7 @@ from unicas_edge.result import (
 )
 from unicas_edge.screening.core import numbers
 from unicas_edge.screening.tile_record import MEASURED
-from unicas_edge.screening.tile_table import NATIVE_TILE, tile_table, with_attention
+from unicas_edge.screening.tile_table import NATIVE_TILE, tile_table
 from unicas_edge.tiles.colour import ColourFit
 from unicas_edge.tiles.grid import Cell, Grid
 
@@ -103,8 +103,6 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
     `SpacingError` where nothing is wrong with the slide but the um/px that it states.
     """
     verdict, tiles = judged(context, evidence)
-    reading, explanation = evidence.reading, evidence.explanation
-    table = tile_table(tiles, reading)
     manifest = context.bundle.manifest
     return SlideResult(
         unicas_edge_version=__version__,
@@ -123,20 +121,23 @@ def diagnose(context: Context, evidence: Evidence) -> SlideResult:
         settings={"max_tiles": context.max_tiles},
         timings_seconds={},
         features=evidence.tokens,
-        tiles=with_attention(table, [task.name for task in manifest.tasks], explanation, reading),
+        tiles=tiles,
         **{name: getattr(verdict, name) for name in Verdict.model_fields},
     )
 
 
 def judged(context: Context, evidence: Evidence) -> tuple[Verdict, NDArray[np.void]]:
-    """Return the verdict, and a `NATIVE_TILE` for each planned tile."""
+    """Return the verdict, and the table of planned tiles (`tile_table`)."""
     judge = _judge(context)
     _show(judge, context.grid, evidence)
+    tasks = [task.name for task in context.bundle.manifest.tasks]
     tiles = np.empty(len(evidence.cells), NATIVE_TILE)
-    wrong, said = judge.judge(tiles.view(np.uint8))
+    attention = np.empty((len(tasks), len(tiles)), np.float32)
+    wrong, said = judge.judge(tiles.view(np.uint8), attention)
     if wrong is not None:
         raise SpacingError(context.slide.path or context.slide.name, wrong)
-    return Verdict.model_validate_json(said), tiles
+    table = tile_table(tiles, attention, tasks, evidence.reading)
+    return Verdict.model_validate_json(said), table
 
 
 def _judge(context: Context) -> _native.Judge:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unicas_edge.adequacy.reading import Reading
-from unicas_edge.aggregator.aggregator import Explanation
 from unicas_edge.result import TILE_COLUMNS
 from unicas_edge.screening.tile_record import Status
 
@@ -22,12 +21,19 @@ NATIVE_TILE = np.dtype(
 )
 
 
-def tile_table(tiles: NDArray[np.void], reading: Reading | None) -> NDArray[np.void]:
-    """Return a row of `TILE_COLUMNS` for every planned tile, in canonical order.
+def tile_table(
+    tiles: NDArray[np.void],
+    attention: NDArray[np.float32],
+    tasks: list[str],
+    reading: Reading | None,
+) -> NDArray[np.void]:
+    """Return a row of `TILE_COLUMNS` and a ``prob_<task>`` a task for every planned tile.
 
-    `tiles` are of `NATIVE_TILE`, and `reading` is what their tokens show.
+    `tiles` are of `NATIVE_TILE`, in canonical order; `attention` [tasks, n] is their share of each
+    task's, 0 for what the aggregator was not shown; `reading` is what their tokens show.
     """
-    table = np.zeros(len(tiles), dtype=TILE_COLUMNS)
+    columns = [*TILE_COLUMNS, *((f"prob_{name}", "f4") for name in tasks)]
+    table = np.zeros(len(tiles), dtype=columns)
     for column in ("minx", "miny", "field", "token", "score", "cellular", "focus", "in_focus"):
         table[column] = tiles[column]
     table["width"] = table["height"] = tiles["side"]
@@ -35,27 +41,6 @@ def tile_table(tiles: NDArray[np.void], reading: Reading | None) -> NDArray[np.v
     table["status"] = np.array([s.name.lower() for s in Status])[tiles["status"]]
     if reading is not None:
         table["kind"][table["token"] >= 0] = reading.kinds
+    for name, shares in zip(tasks, attention, strict=True):
+        table[f"prob_{name}"] = shares
     return table
-
-
-def with_attention(
-    table: NDArray[np.void],
-    tasks: list[str],
-    explanation: Explanation | None,
-    reading: Reading | None = None,
-) -> NDArray[np.void]:
-    """Return the table with a ``prob_<task>`` column a task.
-
-    0 for tiles without a token, and for those that the aggregator was not shown.
-    """
-    dtype = [*TILE_COLUMNS, *((f"prob_{name}", "f4") for name in tasks)]
-    full = np.zeros(len(table), dtype=dtype)
-    for column, _ in TILE_COLUMNS:
-        full[column] = table[column]
-    shown = np.flatnonzero(table["token"] >= 0)
-    if reading is not None:
-        shown = shown[reading.aggregated]
-    for number, name in enumerate(tasks):
-        if explanation is not None:
-            full[f"prob_{name}"][shown] = explanation.attention[number]
-    return full
