@@ -18,6 +18,7 @@ import onnx
 from unicas_edge.bundle import Bundle
 from unicas_edge.bundle.edit import Draft, check_places, new_bundle
 from unicas_edge.bundle.expert_storage import AggregatorTensors
+from unicas_edge.bundle.manifest import AggregatorConfig
 from unicas_edge.errors import AggregatorError, CheckpointError, OutputError
 from unicas_edge.export import aggregator, untrained, vit
 from unicas_edge.export.graph import Array, Storage
@@ -133,23 +134,30 @@ def export_aggregator(
             f"({', '.join(named)}); give each in order with --task NAME=THRESHOLD"
         )
     meta = {"config": config.model_dump_json(), _SOURCE: digest(checkpoint)}
-    content = old.manifest.model_dump(mode="json") | {"verification": None}
-    content["aggregator"] = {"file": AGGREGATOR, "config": config.model_dump(mode="json")}
-    content["tasks"] = [
-        untrained.task(name, limit, classes)
-        for (name, limit), classes in zip(named.items(), config.classes, strict=True)
-    ]
-    content["trained"] = old.manifest.encoder.source_sha256 is not None
-    content["demonstration"] = content["trained"] and old.manifest.demonstration  # its encoder's
-    if content["trained"]:
-        content["intended_use"] = content["intended_use"].removeprefix(_UNTRAINED)
     with new_bundle(target, force=True) as new:
         new.link_all(old)
         new.drop(old.manifest.aggregator.file)
         with new.put(AGGREGATOR) as out:
             aggregator.write_safetensors(found, found.shapes, meta, out)
-        new.manifest(content)
+        new.manifest(_with_aggregator(old, config, named))
     return Exported(new.bundle, found.notes)
+
+
+def _with_aggregator(
+    old: Bundle, config: AggregatorConfig, tasks: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what the manifest of `old` says once it holds an aggregator of these tasks."""
+    content = old.manifest.model_dump(mode="json") | {"verification": None}
+    content["aggregator"] = {"file": AGGREGATOR, "config": config.model_dump(mode="json")}
+    content["tasks"] = [
+        untrained.task(name, limit, classes)
+        for (name, limit), classes in zip(tasks.items(), config.classes, strict=True)
+    ]
+    content["trained"] = old.manifest.encoder.source_sha256 is not None
+    content["demonstration"] = content["trained"] and old.manifest.demonstration  # its encoder's
+    if content["trained"]:
+        content["intended_use"] = content["intended_use"].removeprefix(_UNTRAINED)
+    return content
 
 
 def identify(found: Checkpoint, architecture: str = "auto") -> tuple[str, Checkpoint]:

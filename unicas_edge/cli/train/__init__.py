@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from unicas_edge.cli.train.aggregator import aggregator, calibrate, compose
+from unicas_edge.cli.train.aggregator import aggregator, calibrate
+from unicas_edge.cli.train.compose import compose
 from unicas_edge.cli.train.demo import demo
 from unicas_edge.cli.train.encoders import distil, pretrain
 from unicas_edge.cli.train.evaluate import evaluate
